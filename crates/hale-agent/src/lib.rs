@@ -1,0 +1,1 @@
+//! A node: supervisor, targets, reporting and metrics

@@ -1,0 +1,1 @@
+//! What goes over the wire: REST types and one typed client

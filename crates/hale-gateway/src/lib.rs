@@ -1,0 +1,1 @@
+//! Takes requests to the ready endpoints of a service

@@ -1,0 +1,1 @@
+//! The small parent of all replicas: spawns, captures output, outlives the agent, decides nothing

@@ -1,0 +1,1 @@
+//! The nouns of hale: workload files, statuses, events, reasons, ids

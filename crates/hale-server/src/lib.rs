@@ -1,0 +1,1 @@
+//! The coordinator: REST API, registry, event stream, status page

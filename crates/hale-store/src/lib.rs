@@ -1,0 +1,1 @@
+//! Durable state: events, transitions, outcomes and history in a database

@@ -1,0 +1,1 @@
+//! Components and replicas: drives the lifecycle machines, owns the runtimes, and is embeddable

@@ -1,0 +1,3 @@
+//! Keeps what you run healthy, and shows it: command line and wiring.
+
+fn main() {}
