@@ -1,1 +1,3 @@
-//! Components and replicas: drives the lifecycle machines, owns the runtimes, and is embeddable
+//! Driving the lifecycle machines of `hale-health`: replicas on a runtime, and components of a program that embeds it.
+
+pub mod runtime;

@@ -1,0 +1,285 @@
+//! Workloads and targets as validated values: what the rest of hale works with once a file was found right.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use hale_health::{ProbeTiming, ReplicaPolicy, WorkloadPolicy};
+use serde::{Deserialize, Serialize};
+
+/// A named specification: what to run, how many replicas, probes, restart policy, ports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// A DNS label (RFC 1123).
+    pub name: String,
+    /// How many replicas are wanted.
+    pub replicas: u32,
+    /// What runs a replica.
+    pub run: Run,
+    /// The ports of a replica.
+    pub ports: Vec<Port>,
+    /// Limits.
+    pub resources: Resources,
+    /// The startup probe.
+    pub startup: Option<Probe>,
+    /// The liveness probe.
+    pub liveness: Option<Probe>,
+    /// The readiness probe.
+    pub readiness: Option<Probe>,
+    /// What one replica's lifecycle is decided by; its probe timings are those of the three probes.
+    pub policy: ReplicaPolicy,
+    /// What holds for the replicas together.
+    pub together: WorkloadPolicy,
+    /// Workloads or targets that must be healthy before this one starts (H21).
+    pub depends_on: Vec<String>,
+    /// The stop signal's number; 15 (SIGTERM) by default.
+    pub stop_signal: i32,
+    /// The name it is reached under.
+    pub service: Option<Service>,
+    /// Times of a rolling restart or update.
+    pub rollout: Rollout,
+    /// SHA-256 over the canonical form of what was declared, in hex: tells whether it changed.
+    pub digest: String,
+}
+
+impl Workload {
+    /// The name of one of its replicas: `web-0`.
+    #[must_use]
+    pub fn replica_name(&self, ordinal: u32) -> String {
+        format!("{}-{ordinal}", self.name)
+    }
+
+    /// The port of this name.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Option<&Port> {
+        self.ports.iter().find(|port| port.name == name)
+    }
+}
+
+/// What runs a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Run {
+    /// A process of this machine.
+    Process(Process),
+}
+
+/// A process of this machine (N4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// The argument vector, never empty. `$(NAME)` in it stands for the environment variable `NAME`, as in
+    /// Kubernetes; `$$` for a dollar sign.
+    pub command: Vec<String>,
+    /// Environment, added to what the agent gives.
+    pub env: BTreeMap<String, String>,
+    /// Environment whose values are never shown.
+    pub secret_env: BTreeMap<String, String>,
+    /// Files of `NAME=value` lines, absolute.
+    pub env_from: Vec<PathBuf>,
+    /// The working directory, absolute.
+    pub working_dir: PathBuf,
+    /// The user to run as, by name or number; the agent's own when absent.
+    pub user: Option<String>,
+    /// The group to run as.
+    pub group: Option<String>,
+    /// Resource limits by name (`nofile`, `nproc`, `core`, …): soft and hard.
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+}
+
+/// A port of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// A DNS label.
+    pub name: String,
+    /// The number; 0: the agent picks a free one per replica.
+    pub port: u16,
+}
+
+/// Limits of a replica (N4), by cgroup where one can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Resources {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// CPUs.
+    pub cpu: Option<f64>,
+}
+
+/// A check with a purpose, a period, a timeout and thresholds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probe {
+    /// How it asks.
+    pub check: Check,
+    /// When it asks and how many answers change the verdict.
+    pub timing: ProbeTiming,
+}
+
+/// One way to ask (H1).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Check {
+    /// An HTTP request.
+    HttpGet(HttpGet),
+    /// A TCP connection.
+    TcpSocket(TcpSocket),
+    /// A command.
+    Exec(Exec),
+    /// The gRPC health service.
+    Grpc(Grpc),
+    /// The process reports by itself (`sd_notify`, H9).
+    Notify,
+}
+
+impl Check {
+    /// Its name in files.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::HttpGet(_) => "httpGet",
+            Self::TcpSocket(_) => "tcpSocket",
+            Self::Exec(_) => "exec",
+            Self::Grpc(_) => "grpc",
+            Self::Notify => "notify",
+        }
+    }
+}
+
+/// A port by number or by the name of one of the workload's ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortRef {
+    /// By number, 1 to 65535.
+    Number(u16),
+    /// By name; known to exist in the workload.
+    Name(String),
+}
+
+/// An HTTP request as a check (H7).
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpGet {
+    /// Whether it is HTTPS.
+    pub tls: bool,
+    /// The host; a replica's own address when absent. For a target always set.
+    pub host: Option<String>,
+    /// The port.
+    pub port: PortRef,
+    /// Path and query, starting with `/`.
+    pub path: String,
+    /// More request headers, in order; `Host` among them replaces the default.
+    pub headers: Vec<(String, String)>,
+    /// Ranges of status that are success, inclusive.
+    pub expected_status: Vec<(u16, u16)>,
+    /// What the body must hold.
+    pub expected_body: Option<BodyMatch>,
+    /// JSON pointer (RFC 6901) and the value that must stand there.
+    pub expected_json: Vec<(String, serde_json::Value)>,
+    /// A file of certificates to trust, absolute.
+    pub ca_file: Option<PathBuf>,
+    /// The name to ask for and to verify.
+    pub tls_server_name: Option<String>,
+    /// Whether any certificate is accepted; `None`: as H7 says (own address: accepted unless `ca_file` or
+    /// `tls_server_name` is set; anything else: verified).
+    pub tls_insecure_skip_verify: Option<bool>,
+    /// Whether the connection is kept for the next check.
+    pub keep_alive: bool,
+}
+
+/// What a body must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodyMatch {
+    /// This text somewhere.
+    Contains(String),
+    /// A match of this regular expression (known to compile).
+    Regex(String),
+}
+
+/// A TCP connection as a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpSocket {
+    /// The host; a replica's own address when absent.
+    pub host: Option<String>,
+    /// The port.
+    pub port: PortRef,
+}
+
+/// A command as a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// The argument vector, never empty, never a shell line.
+    pub command: Vec<String>,
+}
+
+/// The gRPC health service as a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grpc {
+    /// The host; a replica's own address when absent.
+    pub host: Option<String>,
+    /// The port.
+    pub port: PortRef,
+    /// The service asked for; empty: the server as a whole.
+    pub service: String,
+    /// Whether over TLS.
+    pub tls: bool,
+    /// A file of certificates to trust, absolute.
+    pub ca_file: Option<PathBuf>,
+    /// The name to ask for and to verify.
+    pub tls_server_name: Option<String>,
+    /// As in [`HttpGet`].
+    pub tls_insecure_skip_verify: Option<bool>,
+}
+
+/// The name under which the ready replicas of a workload are reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// A DNS label.
+    pub name: String,
+    /// Which port of the replicas.
+    pub port: String,
+    /// Where the gateway listens for it, if it does.
+    pub listen: Option<std::net::SocketAddr>,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// How requests are spread.
+    pub balance: Balance,
+}
+
+/// What a service speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http,
+}
+
+/// How requests are spread over ready endpoints (S16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// The one with fewer requests in flight of two picked by chance.
+    #[default]
+    LeastRequest,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// Times of a rolling restart or update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rollout {
+    /// How long a new replica must have been ready to count.
+    pub min_ready: Duration,
+    /// The longest a replica may take to become ready.
+    pub progress_deadline: Duration,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { min_ready: Duration::ZERO, progress_deadline: Duration::from_secs(600) }
+    }
+}
+
+/// An endpoint that hale probes but does not run (N12).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// A DNS label.
+    pub name: String,
+    /// How it is asked; host and port are set in it.
+    pub check: Check,
+    /// Period, timeout and thresholds.
+    pub timing: ProbeTiming,
+    /// As for a workload.
+    pub digest: String,
+}

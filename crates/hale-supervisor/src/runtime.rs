@@ -1,0 +1,132 @@
+//! What runs a replica, seen from the driver: start it, stop it, hear of its end.
+//!
+//! A runtime decides nothing. It is told what to start and what to stop, and tells what happened. The driver knows
+//! no more of it than this trait, so that processes and containers (and a scripted one in tests) are alike to it.
+
+use std::{collections::BTreeMap, future::Future, net::IpAddr, path::PathBuf, pin::Pin, time::Duration};
+
+use hale_health::{Exit, Generation, Incarnation, Time};
+use hale_model::{event::Forensics, spec::Workload};
+use tokio::sync::mpsc;
+
+/// A future that a trait object can return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Names one run of one replica.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InstanceId {
+    /// Workload and ordinal: `web-0`.
+    pub replica: String,
+    /// The number of its placement.
+    pub generation: Generation,
+    /// The number of its start.
+    pub incarnation: Incarnation,
+}
+
+/// One start.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Which run this is.
+    pub id: InstanceId,
+    /// What it is a replica of.
+    pub workload: std::sync::Arc<Workload>,
+    /// Ports by name, each a number the replica may bind.
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// What came of a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Its main process, where there is one.
+    pub pid: Option<u32>,
+    /// Its container, where there is one.
+    pub container_id: Option<String>,
+    /// Where it is reached.
+    pub address: IpAddr,
+}
+
+/// Why a start failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct SpawnError {
+    /// A stable word for it: `not_found`, `not_executable`, `no_such_user`, `not_allowed`, `no_such_directory`,
+    /// `env_file`, `port_unavailable`, `limits`, `runtime_unavailable`, `internal`.
+    pub code: &'static str,
+    /// What was tried, on what, and what came back.
+    pub detail: String,
+}
+
+/// What a runtime tells by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RuntimeEvent {
+    /// The main process ended. Others of the instance may be left: [`Self::Gone`] follows.
+    Exited {
+        /// Which run.
+        id: InstanceId,
+        /// How it ended.
+        exit: Exit,
+        /// When, on the driver's scale.
+        at: Time,
+    },
+    /// Nothing of the instance is left, and nothing of it can come back.
+    Gone {
+        /// Which run.
+        id: InstanceId,
+    },
+    /// The instance could not be ended; the runtime goes on trying, and tells [`Self::Gone`] if it succeeds.
+    StopFailed {
+        /// Which run.
+        id: InstanceId,
+        /// What is left of it.
+        detail: String,
+    },
+    /// The instance reported over its notify socket: one `NAME=value` line (H9).
+    Notify {
+        /// Which run.
+        id: InstanceId,
+        /// The variable.
+        name: String,
+        /// Its value.
+        value: String,
+        /// When, on the driver's scale.
+        at: Time,
+    },
+}
+
+/// What an instance uses now.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Resident memory of all its processes, bytes.
+    pub memory_bytes: u64,
+    /// CPU time used so far by all its processes.
+    pub cpu: Duration,
+    /// How many processes it has.
+    pub processes: u32,
+}
+
+/// What runs replicas.
+pub trait Runtime: Send + Sync + 'static {
+    /// Its name in status and events: `process`, `container`.
+    fn name(&self) -> &'static str;
+
+    /// Starts a replica. Returns once it is running (its program is executing) or has failed to.
+    fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Started, SpawnError>>;
+
+    /// Begins to end an instance: the signal to all of its process group, then after `grace` SIGKILL to everything
+    /// left of it. Returns at once; [`RuntimeEvent::Exited`] and [`RuntimeEvent::Gone`] tell the rest. A second call
+    /// with a shorter grace hurries. An instance that is gone already is told gone again.
+    fn stop(&self, id: &InstanceId, signal: i32, grace: Duration);
+
+    /// What happens by itself. Can be taken once; `None` after.
+    fn events(&self) -> Option<mpsc::Receiver<RuntimeEvent>>;
+
+    /// What the instance is doing right now, within `limit` of time: memory, open files, threads, log tail (H25).
+    /// Parts that can't be had are named in it.
+    fn examine(&self, id: &InstanceId, limit: Duration) -> BoxFuture<'_, Forensics>;
+
+    /// What the instance uses now; `None` when that can't be told.
+    fn usage(&self, id: &InstanceId) -> Option<Usage>;
+
+    /// Where the output of a replica is kept, newest file first; empty when there is none.
+    fn log_files(&self, replica: &str) -> Vec<PathBuf>;
+}
