@@ -3,6 +3,7 @@
 //! `spec` holds workloads and targets as validated values; `status` and `event` what is told about them.
 
 pub mod event;
+pub mod report;
 pub mod spec;
 pub mod status;
 

@@ -1,3 +1,4 @@
 //! Driving the lifecycle machines of `hale-health`: replicas on a runtime, and components of a program that embeds it.
 
 pub mod runtime;
+pub mod sink;
