@@ -1,1 +1,3 @@
-//! A node: supervisor, targets, reporting and metrics
+//! A node: the targets it probes, and the metrics of everything it does.
+
+pub mod metrics;

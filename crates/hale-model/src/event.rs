@@ -558,6 +558,9 @@ pub struct ReplicaFailed {
     pub last_reasons: Vec<String>,
     /// How to bring it back.
     pub hint: String,
+    /// Whether it was given up because the restart budget was used up.
+    #[serde(default)]
+    pub budget_exhausted: bool,
 }
 
 /// The data of `dev.hale.replica.stopped`.
@@ -731,6 +734,10 @@ pub enum RestartCause {
 }
 
 impl RestartCause {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::LivenessFailure, Self::StartupFailure, Self::Exit, Self::Policy, Self::Manual];
+
     /// The word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
