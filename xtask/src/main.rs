@@ -1,3 +1,54 @@
-//! The project chores.
+//! The project's own chores: `cargo xtask check | test | coverage | bench`.
+//!
+//! What a contributor types is what CI runs: `.ci/run` calls `cargo xtask test` and nothing else.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks on its streams")]
 
-fn main() {}
+mod bench;
+mod check;
+mod coverage;
+mod run;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What any chore returns: nothing, or one message for the person who ran it.
+type Outcome = Result<(), String>;
+
+/// The project's own chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version)]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Formatting, lints, arrows between crates, sizes of files, words that do not belong.
+    Check(check::Args),
+    /// Everything: installs what the tests need, then check, unit, integration and documentation tests.
+    Test(test::Args),
+    /// Line coverage of hale-health; fails below 95 %.
+    Coverage(coverage::Args),
+    /// The benchmarks behind the figures in the documentation.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().chore {
+        Chore::Check(args) => check::run(&args),
+        Chore::Test(args) => test::run(&args),
+        Chore::Coverage(args) => coverage::run(&args),
+        Chore::Bench(args) => bench::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

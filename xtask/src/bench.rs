@@ -1,0 +1,35 @@
+//! `cargo xtask bench`: the benchmarks behind the figures in the documentation.
+//!
+//! Each measures beside a peer or a lower limit in the same run, because a ratio holds on a shared machine where a
+//! time does not. Each is one file of this folder with a `run`.
+
+use crate::Outcome;
+
+/// Options of `cargo xtask bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Which benchmarks; all when none is named.
+    #[arg(value_enum)]
+    which: Vec<Which>,
+}
+
+/// The benchmarks there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {}
+
+/// One benchmark: its name and how it is run.
+type Bench = (Which, fn() -> Outcome);
+
+/// All of them, in the order they are run.
+const ALL: &[Bench] = &[];
+
+/// Runs those asked for, one after the other, and fails if one does.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let mut wrong = Vec::new();
+    for (which, bench) in ALL.iter().filter(|(which, _)| args.which.is_empty() || args.which.contains(which))
+    {
+        println!("== {which:?}");
+        wrong.extend(bench().err());
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}

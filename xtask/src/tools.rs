@@ -1,0 +1,67 @@
+//! Programs that the chores need and a machine with Rust and a C compiler does not have.
+//!
+//! Nothing is installed that is there already, and what is installed is said. Everything comes from Debian's own
+//! packages; elsewhere the message names the program, so that it can be installed by hand.
+
+use std::process::Command;
+
+use crate::{Outcome, run};
+
+/// A program and the Debian package that brings it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tool {
+    /// What is run.
+    pub(crate) program: &'static str,
+    /// What brings it.
+    pub(crate) package: &'static str,
+    /// What it is for.
+    pub(crate) purpose: &'static str,
+}
+
+/// What `cargo xtask test` needs.
+pub(crate) const FOR_TESTS: &[Tool] = &[
+    Tool { program: "promtool", package: "prometheus", purpose: "checks the metrics" },
+    Tool { program: "prometheus", package: "prometheus", purpose: "scrapes the metrics" },
+];
+
+/// Installs those of `tools` that are missing.
+pub(crate) fn ensure(tools: &[Tool]) -> Outcome {
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| run::on_path(tool.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for tool in &missing {
+        println!("`{}` is missing ({}); installing package {}", tool.program, tool.purpose, tool.package);
+    }
+    if run::on_path("apt-get").is_none() {
+        return Err(format!(
+            "no apt-get here to install them with; install {} by hand, and have {} on the PATH",
+            list(missing.iter().map(|tool| tool.package)),
+            list(missing.iter().map(|tool| tool.program)),
+        ));
+    }
+    run::step(apt().arg("update"))?;
+    let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    packages.dedup();
+    run::step(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
+    match missing.iter().find(|tool| run::on_path(tool.program).is_none()) {
+        None => Ok(()),
+        Some(tool) => Err(format!("package {} did not bring `{}`", tool.package, tool.program)),
+    }
+}
+
+fn apt() -> Command {
+    let root = run::read(run::program("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0");
+    let mut command = if root { run::program("apt-get") } else { run::program("sudo") };
+    if !root {
+        command.args(["--non-interactive", "apt-get"]);
+    }
+    // At run level 1 Debian's scripts install a daemon without starting it.
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+    command.args(["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "APT::Acquire::Retries=3"]);
+    command
+}
+
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(", ")
+}
