@@ -16,6 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub mod exposition;
 mod process;
 
 type Labels = Vec<(&'static str, String)>;
