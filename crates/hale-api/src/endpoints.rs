@@ -23,6 +23,9 @@ pub struct Endpoint {
     pub zone: Option<String>,
     /// Whether it may receive new requests.
     pub ready: bool,
+    /// Why it is served although it would not be, were it not the last one (H31): `damping`, `node_lost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// Whether it runs, ready or not.
     pub serving: bool,
     /// Whether it is on its way out: no new request, those in flight finish.

@@ -1,5 +1,27 @@
 //! What goes over the wire: REST types, and one typed client.
+//!
+//! The types are those of `/api/v1`. [`Client`] asks a running hale over the unix socket in its data directory, or a
+//! remote one by its URL; it holds no logic of either side.
 
+mod client;
 pub mod endpoints;
+pub mod events;
+pub mod explain;
+pub mod logs;
+mod ndjson;
+pub mod operation;
+pub mod outcomes;
+pub mod problem;
+mod sse;
+mod transport;
 
+pub use client::{Client, ClientError, Collection, EventStream, Followed, LogStream};
 pub use hale_model as model;
+pub use problem::{Code, Problem};
+pub use transport::SocketPath;
+
+/// The file in a data directory that holds the token of its command line (mode 0600).
+pub const TOKEN_FILE: &str = "cli.token";
+
+/// The socket in a data directory that the API is served on.
+pub const SOCKET_FILE: &str = "hale.sock";

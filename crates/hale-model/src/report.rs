@@ -66,6 +66,10 @@ pub struct EndpointReport {
     pub ports: BTreeMap<String, u16>,
     /// Whether it may receive new requests.
     pub ready: bool,
+    /// Whether nothing but flap damping keeps it from being ready (H23): the registry serves it, marked, rather than
+    /// nobody (H31).
+    #[serde(default)]
+    pub damped: bool,
     /// Whether it runs.
     pub serving: bool,
     /// Whether it is on its way out.
