@@ -1,1 +1,65 @@
-//! Durable state: events, transitions, outcomes and history in a database
+//! Durable state: events, what they add up to for each replica, outcomes, and who asked for what.
+//!
+//! One writer task owns the only connection that writes. It takes whatever has gathered since its last commit and
+//! writes it in one transaction (group commit), so that a slow disk makes batches larger rather than callers wait.
+//! Readers have connections of their own and see whole commits. An event is told to readers only once it is durable.
+//!
+//! [`Store`] has an operation for each thing that is wanted of it, and none that shows what is behind it.
+
+mod batch;
+mod project;
+mod queue;
+mod read;
+mod record;
+mod retention;
+mod schema;
+mod store;
+mod tail;
+mod writer;
+
+pub use queue::Counters;
+pub use record::{AuditRecord, ReplicaRecord};
+pub use store::{Options, Store};
+
+/// Why the database could not be opened or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It was written by a newer hale, and is left as it is.
+    #[error(
+        "{path} was written by a newer hale (its schema is {found}, this one knows {known}); use that version, or \
+         another data directory"
+    )]
+    NewerSchema {
+        /// The file.
+        path: String,
+        /// The schema's number in it.
+        found: i64,
+        /// The newest number known here.
+        known: i64,
+    },
+    /// The file can't be made, copied or read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database refused.
+    #[error("the database could not {what}: {detail}")]
+    Database {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        detail: String,
+    },
+    /// The store was closed.
+    #[error("the database is closed: hale is shutting down")]
+    Closed,
+}
+
+impl StoreError {
+    pub(crate) fn database(what: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |error| Self::Database { what, detail: error.to_string() }
+    }
+}

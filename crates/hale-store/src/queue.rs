@@ -1,0 +1,195 @@
+//! What waits to be written. Putting something in never waits.
+//!
+//! Events, audit records and removals are kept in order, up to [`MAX_FACTS`]; beyond that (a disk that has been full
+//! for long) new ones are lost, counted, and said at ERROR. Outcomes are worth less: of them the oldest give way.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hale_model::{event::NewEvent, report::OutcomeRecord};
+use tokio::sync::{Notify, oneshot};
+
+use crate::AuditRecord;
+
+/// The most facts that wait.
+pub(crate) const MAX_FACTS: usize = 100_000;
+
+/// The most outcomes that wait.
+pub(crate) const MAX_OUTCOMES: usize = 20_000;
+
+/// Something that must not be lost.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    Event(Box<NewEvent>),
+    Audit(Box<AuditRecord>),
+    /// A replica is no longer declared.
+    Removed(String),
+    /// Answered once everything before it is durable.
+    Barrier(oneshot::Sender<()>),
+}
+
+/// What was lost, and what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Events and other facts that were lost because too many waited.
+    pub facts_lost: u64,
+    /// Outcomes that gave way to newer ones.
+    pub outcomes_dropped: u64,
+    /// Writes that failed and were tried again.
+    pub write_failures: u64,
+    /// Commits so far.
+    pub commits: u64,
+    /// Facts that wait now.
+    pub facts_waiting: usize,
+    /// Outcomes that wait now.
+    pub outcomes_waiting: usize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    facts: VecDeque<Fact>,
+    outcomes: VecDeque<OutcomeRecord>,
+    closed: bool,
+    counters: Counters,
+}
+
+/// The queue between everyone and the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Something that should be written soon is there.
+    pub(crate) facts: Notify,
+    /// The first outcome is there.
+    pub(crate) outcomes: Notify,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a fact in; false when it was lost.
+    pub(crate) fn fact(&self, fact: Fact) -> bool {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return false;
+        }
+        if waiting.facts.len() >= MAX_FACTS {
+            waiting.counters.facts_lost += 1;
+            let lost = waiting.counters.facts_lost;
+            drop(waiting);
+            if lost.is_power_of_two() {
+                tracing::error!(
+                    lost,
+                    waiting = MAX_FACTS,
+                    "events are lost: the database has not taken any for too long"
+                );
+            }
+            return false;
+        }
+        waiting.facts.push_back(fact);
+        drop(waiting);
+        self.facts.notify_one();
+        true
+    }
+
+    /// Puts an outcome in; the oldest gives way when too many wait.
+    pub(crate) fn outcome(&self, outcome: OutcomeRecord) {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return;
+        }
+        if waiting.outcomes.len() >= MAX_OUTCOMES {
+            waiting.outcomes.pop_front();
+            waiting.counters.outcomes_dropped += 1;
+        }
+        waiting.outcomes.push_back(outcome);
+        let full = waiting.outcomes.len() > MAX_OUTCOMES / 4;
+        drop(waiting);
+        if full {
+            self.facts.notify_one();
+        } else {
+            self.outcomes.notify_one();
+        }
+    }
+
+    /// Takes what waits, oldest first, at most so much of each.
+    pub(crate) fn take(&self, most: usize) -> (Vec<Fact>, Vec<OutcomeRecord>) {
+        let mut waiting = self.lock();
+        let facts = waiting.facts.len().min(most);
+        let outcomes = waiting.outcomes.len().min(most);
+        (waiting.facts.drain(..facts).collect(), waiting.outcomes.drain(..outcomes).collect())
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let waiting = self.lock();
+        waiting.facts.is_empty() && waiting.outcomes.is_empty()
+    }
+
+    /// Takes nothing in from now on; the writer writes what is there and ends.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.facts.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub(crate) fn count(&self, count: impl FnOnce(&mut Counters)) {
+        count(&mut self.lock().counters);
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let waiting = self.lock();
+        Counters {
+            facts_waiting: waiting.facts.len(),
+            outcomes_waiting: waiting.outcomes.len(),
+            ..waiting.counters
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn outcome(consecutive: u32) -> OutcomeRecord {
+        OutcomeRecord {
+            subject: "web-0".to_owned(),
+            probe: None,
+            incarnation: 1,
+            at: Timestamp::UNIX_EPOCH,
+            took_ms: 1.0,
+            reason: None,
+            detail: None,
+            consecutive,
+            threshold: 1,
+        }
+    }
+
+    #[test]
+    fn of_outcomes_the_oldest_give_way_and_are_counted() {
+        let queue = Queue::default();
+        for n in 0..MAX_OUTCOMES as u32 + 3 {
+            queue.outcome(outcome(n));
+        }
+        assert_eq!(queue.counters().outcomes_dropped, 3);
+        assert_eq!(queue.take(1).1[0].consecutive, 3);
+    }
+
+    #[test]
+    fn facts_are_kept_and_beyond_the_bound_the_new_ones_are_lost_and_counted() {
+        let queue = Queue::default();
+        for n in 0..=MAX_FACTS {
+            assert_eq!(queue.fact(Fact::Removed(n.to_string())), n < MAX_FACTS);
+        }
+        assert_eq!(queue.counters().facts_lost, 1);
+        assert!(matches!(&queue.take(1).0[0], Fact::Removed(name) if name == "0"));
+    }
+}
