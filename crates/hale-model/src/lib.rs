@@ -1,10 +1,15 @@
 //! The nouns of hale: what people write in files, and what hale tells about what it runs.
 //!
-//! `spec` holds workloads and targets as validated values; `status` and `event` what is told about them.
+//! `spec` holds workloads and targets as validated values, `file` reads them; `status`, `event` and `report` are
+//! what is told about them.
 
 pub mod event;
+mod expand;
+pub mod file;
+pub mod lint;
 pub mod report;
 pub mod spec;
 pub mod status;
 
+pub use expand::expand;
 pub use hale_health::{Exit, Generation, Incarnation, Phase, ProbeKind, Reason, Status};

@@ -36,6 +36,8 @@ pub struct Workload {
     pub service: Option<Service>,
     /// Times of a rolling restart or update.
     pub rollout: Rollout,
+    /// What happens when its node is not heard of any more.
+    pub disconnect: Disconnect,
     /// SHA-256 over the canonical form of what was declared, in hex: tells whether it changed.
     pub digest: String,
 }
@@ -235,6 +237,10 @@ pub struct Service {
     pub protocol: Protocol,
     /// How requests are spread.
     pub balance: Balance,
+    /// Below this percentage of ready endpoints all of them get traffic; 0: off.
+    pub panic_threshold: u8,
+    /// For so long a new endpoint's share of traffic rises; zero: off.
+    pub slow_start: Duration,
 }
 
 /// What a service speaks.
@@ -263,11 +269,35 @@ pub struct Rollout {
     pub min_ready: Duration,
     /// The longest a replica may take to become ready.
     pub progress_deadline: Duration,
+    /// New replicas that may run beside the old ones during an update.
+    pub max_surge: u32,
+    /// Whether an update that does not make it in time is taken back.
+    pub auto_rollback: bool,
 }
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { min_ready: Duration::ZERO, progress_deadline: Duration::from_secs(600) }
+        Self {
+            min_ready: Duration::ZERO,
+            progress_deadline: Duration::from_secs(600),
+            max_surge: 1,
+            auto_rollback: true,
+        }
+    }
+}
+
+/// What happens when the node of a replica is not heard of any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disconnect {
+    /// After so long another node gets the replica; `None`: never.
+    pub replace_after: Option<Duration>,
+    /// After so long without a server the node stops it; `None`: never.
+    pub stop_after: Option<Duration>,
+}
+
+impl Default for Disconnect {
+    fn default() -> Self {
+        Self { replace_after: Some(Duration::from_secs(10)), stop_after: None }
     }
 }
 

@@ -1,0 +1,65 @@
+//! `$(NAME)` in commands, by the rules of Kubernetes.
+
+/// Puts values in for `$(NAME)`.
+///
+/// A name that `value_of` does not know stays as it is written; `$$` is a dollar sign, so `$$(NAME)` is the text
+/// `$(NAME)`. Any other `$` is just a `$`. Values are not expanded again.
+#[must_use]
+pub fn expand<'v>(text: &str, value_of: impl Fn(&str) -> Option<&'v str>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|it| it.split_once(')')) {
+            match value_of(name) {
+                Some(value) => out.push_str(value),
+                None => {
+                    out.push_str("$(");
+                    out.push_str(name);
+                    out.push(')');
+                }
+            }
+            rest = after;
+        } else {
+            out.push('$');
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expand;
+
+    #[test]
+    fn names_are_put_in_and_dollars_escape() {
+        let value = |name: &str| match name {
+            "A" => Some("a"),
+            "B" => Some("$(A)"),
+            "E" => Some(""),
+            _ => None,
+        };
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("$(A)", "a"),
+            ("x$(A)y$(A)", "xaya"),
+            ("$(B)", "$(A)"),
+            ("$(E)", ""),
+            ("$(NONE)", "$(NONE)"),
+            ("$$(A)", "$(A)"),
+            ("$$$(A)", "$a"),
+            ("$$$$(A)", "$$(A)"),
+            ("$A ${A} $", "$A ${A} $"),
+            ("$(A", "$(A"),
+            ("$()", "$()"),
+            ("$($(A))", "$($(A))"),
+        ] {
+            assert_eq!(expand(text, value), expected, "{text}");
+        }
+    }
+}

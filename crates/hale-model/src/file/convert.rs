@@ -1,0 +1,386 @@
+//! Raw forms to validated values: every rule that one document can break by itself.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use hale_health::{DampingPolicy, Mode, ProbeKind, ReplicaPolicy, StopPolicy, WorkloadPolicy};
+
+use super::{
+    check::{Ports, probe, target_check},
+    de::{At, Cx, Field},
+    error::{Code, Problem, Span},
+    process::process,
+    raw::{
+        RawBalance, RawDisconnect, RawFlapping, RawMode, RawPort, RawProtocol, RawResources, RawRollout,
+        RawService, RawTarget, RawWorkload,
+    },
+    restart::restart,
+    scalar::Text,
+};
+use crate::spec::{
+    Balance, Disconnect, Port, Process, Protocol, Resources, Rollout, Run, Service, Target, Workload,
+};
+
+/// More replicas of one workload than this are a slip of the finger.
+const MAX_REPLICAS: u32 = 10_000;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A declared thing, with the places that checks across documents point at.
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) name: Span,
+    pub(super) depends_on: Vec<At<String>>,
+    pub(super) service: Option<Span>,
+}
+
+/// Makes a workload of what was written. Mistakes are noted; the value counts only when there were none.
+pub(super) fn workload(raw: RawWorkload, whole: Span, digest: String, cx: &Cx<'_>) -> Placed<Workload> {
+    let (name, name_span) = name(raw.name, whole, "workload", cx);
+    let run = run(raw.process, &raw.container, whole, &name, cx);
+    let replicas = raw.replicas.as_set().map_or(1, |at| at.value);
+    if let Some(at) = raw.replicas.as_set().filter(|at| at.value > MAX_REPLICAS) {
+        cx.note(invalid(at.span, format!("replicas: at most {MAX_REPLICAS}, found {}", at.value)));
+    }
+    let ports = ports(raw.ports, cx);
+    let known = Ports::of(&ports);
+    let startup = raw.startup_probe.set().and_then(|it| probe(it, ProbeKind::Startup, &known, cx));
+    let liveness = raw.liveness_probe.set().and_then(|it| probe(it, ProbeKind::Liveness, &known, cx));
+    let readiness = raw.readiness_probe.set().and_then(|it| probe(it, ProbeKind::Readiness, &known, cx));
+    let has_service = raw.service.is_written();
+    let service_span = raw.service.as_set().map(|at| at.span);
+    let service = raw.service.set().and_then(|it| service(it, &name, &ports, cx));
+    let stop = StopPolicy {
+        drain: raw
+            .drain_seconds
+            .value()
+            .map_or(if has_service { SECOND * 5 } else { Duration::ZERO }, |it| it.0),
+        grace: raw.termination_grace_period_seconds.value().map_or(SECOND * 30, |it| it.0),
+    };
+    let policy = ReplicaPolicy {
+        startup: startup.as_ref().map(|it| it.timing),
+        liveness: liveness.as_ref().map(|it| it.timing),
+        readiness: readiness.as_ref().map(|it| it.timing),
+        restart: raw.restart.value().map_or_else(Default::default, |it| restart(it, cx)),
+        stop,
+        damping: raw.flapping.value().map_or_else(Default::default, |it| damping(it, cx)),
+        mode: match raw.mode.value() {
+            Some(RawMode::Observe) => Mode::Observe,
+            _ => Mode::Act,
+        },
+    };
+    let depends_on = depends_on(raw.depends_on.value().map(|it| it.0).unwrap_or_default());
+    let value = Workload {
+        name,
+        replicas,
+        run,
+        ports,
+        resources: raw.resources.value().map_or_else(Default::default, |it| resources(it, cx)),
+        startup,
+        liveness,
+        readiness,
+        policy,
+        together: together(raw.min_available, raw.max_concurrent_restarts, raw.max_hold, replicas, cx),
+        depends_on: depends_on.iter().map(|at| at.value.clone()).collect(),
+        stop_signal: raw.stop_signal.set().and_then(|it| super::signal::stop_signal(&it, cx)).unwrap_or(15),
+        service,
+        rollout: raw.rollout.value().map_or_else(Default::default, rollout),
+        disconnect: raw.disconnect.value().map_or_else(Default::default, disconnect),
+        digest,
+    };
+    Placed { value, name: name_span, depends_on, service: service_span }
+}
+
+/// Makes a target of what was written.
+pub(super) fn target(raw: RawTarget, whole: Span, digest: String, cx: &Cx<'_>) -> Option<Placed<Target>> {
+    let (name, name_span) = name(raw.name.clone(), whole, "target", cx);
+    let (check, timing) = target_check(raw, whole, cx)?;
+    let value = Target { name, check, timing, digest };
+    Some(Placed { value, name: name_span, depends_on: Vec::new(), service: None })
+}
+
+pub(super) fn invalid(span: Span, message: impl Into<String>) -> Problem {
+    Problem::new(span, Code::InvalidValue, message)
+}
+
+pub(super) fn missing(span: Span, message: impl Into<String>) -> Problem {
+    Problem::new(span, Code::MissingField, message)
+}
+
+/// What is wrong with a DNS label (RFC 1123), if anything is.
+pub(super) fn label_fault(text: &str) -> Option<&'static str> {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.is_empty() {
+        Some("is empty")
+    } else if text.len() > 63 {
+        Some("is longer than 63 characters")
+    } else if !text.chars().all(fine) {
+        Some("may hold only lower case letters, digits and dashes")
+    } else if text.starts_with('-') || text.ends_with('-') {
+        Some("must begin and end with a letter or a digit")
+    } else {
+        None
+    }
+}
+
+/// The text if it is a DNS label; else the mistake is noted.
+pub(super) fn label(at: &At<Text>, what: &str, cx: &Cx<'_>) -> String {
+    let text = at.value.0.clone();
+    if let Some(fault) = label_fault(&text) {
+        let fixed: String = text.to_lowercase().replace(['_', '.', ' ', '/'], "-").trim_matches('-').into();
+        let problem = invalid(at.span, format!("{what}: `{}` {fault}", super::de::shorten(&text)));
+        cx.note(match label_fault(&fixed) {
+            None => problem.help(format!("for example {fixed}")),
+            Some(_) => problem,
+        });
+    }
+    text
+}
+
+fn name(field: Field<Text>, whole: Span, of: &str, cx: &Cx<'_>) -> (String, Span) {
+    match field {
+        Field::Set(at) => (label(&at, "name", cx), at.span),
+        Field::Bad => (String::new(), whole),
+        Field::Absent => {
+            cx.note(missing(whole, format!("name: missing, every {of} has one")));
+            (String::new(), whole)
+        }
+    }
+}
+
+fn run(
+    process_field: Field<super::raw::RawProcess>,
+    container: &Field<serde_json::Value>,
+    whole: Span,
+    name: &str,
+    cx: &Cx<'_>,
+) -> Run {
+    if let Field::Set(at) = container {
+        cx.note(
+            Problem::new(at.span, Code::NotSupported, "container: not supported by this build of hale")
+                .help("run it as a process for now"),
+        );
+    } else if matches!(process_field, Field::Absent) {
+        let of = if name.is_empty() { "this workload".to_owned() } else { format!("workload {name}") };
+        cx.note(
+            missing(whole, format!("process: missing, {of} has nothing to run"))
+                .help("for example process: {command: [\"./web\"]}"),
+        );
+    }
+    let empty = || Process {
+        command: Vec::new(),
+        env: Default::default(),
+        secret_env: Default::default(),
+        env_from: Vec::new(),
+        working_dir: cx.dir.to_path_buf(),
+        user: None,
+        group: None,
+        ulimits: Default::default(),
+    };
+    Run::Process(process_field.set().map_or_else(empty, |at| process(at, cx)))
+}
+
+fn ports(field: Field<Vec<Field<RawPort>>>, cx: &Cx<'_>) -> Vec<Port> {
+    let mut seen = BTreeSet::new();
+    let mut ports: Vec<Port> = Vec::new();
+    for at in field.value().unwrap_or_default().into_iter().filter_map(Field::set) {
+        let Some(name) = at.value.name.as_set() else {
+            if !at.value.name.is_written() {
+                cx.note(
+                    missing(at.span, "ports: a port has no name").help("for example {name: http, port: 0}"),
+                );
+            }
+            continue;
+        };
+        let port = at.value.port.as_set().map_or(0, |at| at.value);
+        let label = label(name, "ports: a port's name", cx);
+        if !seen.insert(label.clone()) {
+            cx.note(Problem::new(name.span, Code::Duplicate, format!("ports: two ports are named {label}")));
+        }
+        if port != 0 && ports.iter().any(|it| it.port == port) {
+            cx.note(Problem::new(at.span, Code::Duplicate, format!("ports: {port} is given to two ports")));
+        }
+        ports.push(Port { name: label, port });
+    }
+    ports
+}
+
+fn resources(raw: RawResources, cx: &Cx<'_>) -> Resources {
+    if let Some(at) = raw.memory.as_set().filter(|at| at.value.0 < 1024 * 1024) {
+        let problem =
+            invalid(at.span, format!("resources.memory: {} bytes are too few to start anything", at.value.0));
+        cx.note(problem.help("at least 1Mi; units are Ki, Mi, Gi"));
+    }
+    if let Some(at) = raw.cpu.as_set().filter(|at| !(0.001..=10_000.0).contains(&at.value)) {
+        cx.note(invalid(at.span, format!("resources.cpu: from 0.001 to 10000 CPUs, found {}", at.value)));
+    }
+    Resources { memory: raw.memory.value().map(|it| it.0), cpu: raw.cpu.value() }
+}
+
+fn damping(raw: RawFlapping, cx: &Cx<'_>) -> DampingPolicy {
+    let default = DampingPolicy::default();
+    let span = raw.suppress.as_set().or(raw.reuse.as_set()).map(|at| at.span);
+    let positive = |field: &Field<super::scalar::Span>, name: &str| {
+        if let Some(at) = field.as_set().filter(|at| at.value.0.is_zero()) {
+            cx.note(invalid(at.span, format!("flapping.{name}: must be above 0")));
+        }
+    };
+    positive(&raw.half_life, "halfLife");
+    positive(&raw.max_hold, "maxHold");
+    let policy = DampingPolicy {
+        suppress: raw.suppress.value().unwrap_or(default.suppress),
+        reuse: raw.reuse.value().unwrap_or(default.reuse),
+        half_life: raw.half_life.value().map_or(default.half_life, |it| it.0),
+        max_hold: raw.max_hold.value().map_or(default.max_hold, |it| it.0),
+    };
+    if let Some(span) = span.filter(|_| policy.reuse <= 0.0 || policy.reuse >= policy.suppress) {
+        let (reuse, suppress) = (policy.reuse, policy.suppress);
+        cx.note(
+            Problem::new(
+                span,
+                Code::Conflict,
+                format!("flapping: reuse ({reuse}) must be above 0 and below suppress ({suppress})"),
+            )
+            .help("a replica is held out above suppress and let back below reuse"),
+        );
+    }
+    policy
+}
+
+fn together(
+    min_available: Field<u32>,
+    max_concurrent: Field<u32>,
+    max_hold: Field<super::scalar::Span>,
+    replicas: u32,
+    cx: &Cx<'_>,
+) -> WorkloadPolicy {
+    if let Some(at) = min_available.as_set().filter(|at| at.value > replicas) {
+        cx.note(
+            Problem::new(
+                at.span,
+                Code::Conflict,
+                format!("minAvailable: {} is more than the {replicas} replicas", at.value),
+            )
+            .help("no restart could ever be allowed then"),
+        );
+    }
+    if let Some(at) = max_concurrent.as_set().filter(|at| at.value == 0) {
+        cx.note(
+            invalid(at.span, "maxConcurrentRestarts: must be at least 1")
+                .help("to record only, use mode: observe"),
+        );
+    }
+    WorkloadPolicy {
+        min_available: min_available.value(),
+        max_concurrent_restarts: max_concurrent.value(),
+        max_hold: max_hold.value().map_or(WorkloadPolicy::default().max_hold, |it| it.0),
+    }
+}
+
+fn depends_on(names: Vec<Field<Text>>) -> Vec<At<String>> {
+    let mut all: Vec<At<String>> = Vec::new();
+    for at in names.into_iter().filter_map(Field::set) {
+        if !all.iter().any(|it| it.value == at.value.0) {
+            all.push(At { span: at.span, value: at.value.0 });
+        }
+    }
+    all
+}
+
+fn rollout(raw: RawRollout) -> Rollout {
+    let default = Rollout::default();
+    Rollout {
+        min_ready: raw.min_ready_seconds.value().map_or(default.min_ready, |it| it.0),
+        progress_deadline: raw.progress_deadline.value().map_or(default.progress_deadline, |it| it.0),
+        max_surge: raw.max_surge.value().unwrap_or(default.max_surge),
+        auto_rollback: raw.auto_rollback.value().unwrap_or(default.auto_rollback),
+    }
+}
+
+fn disconnect(raw: RawDisconnect) -> Disconnect {
+    let default = Disconnect::default();
+    Disconnect {
+        replace_after: raw.replace_after.value().map_or(default.replace_after, |it| it.0),
+        stop_after: raw.stop_after.value().map_or(default.stop_after, |it| it.0),
+    }
+}
+
+fn service(raw: At<RawService>, workload: &str, ports: &[Port], cx: &Cx<'_>) -> Option<Service> {
+    let At { span, value: raw } = raw;
+    let name = match &raw.name {
+        Field::Set(at) => label(at, "service.name", cx),
+        _ => workload.to_owned(),
+    };
+    let port = service_port(&raw.port, span, ports, cx)?;
+    if let Some(at) = raw.protocol.as_set().filter(|at| at.value == RawProtocol::Tcp) {
+        cx.note(
+            Problem::new(
+                at.span,
+                Code::NotSupported,
+                "service.protocol: tcp is not supported by this build of hale",
+            )
+            .help("http is"),
+        );
+    }
+    if let Some(at) = raw.panic_threshold.as_set().filter(|at| at.value > 100) {
+        cx.note(invalid(
+            at.span,
+            format!("service.panicThreshold: a percentage, 0 to 100, found {}", at.value),
+        ));
+    }
+    Some(Service {
+        name,
+        port,
+        listen: raw.listen.set().and_then(|at| listen(&at, cx)),
+        protocol: Protocol::Http,
+        balance: match raw.balance.value() {
+            Some(RawBalance::RoundRobin) => Balance::RoundRobin,
+            _ => Balance::LeastRequest,
+        },
+        panic_threshold: raw.panic_threshold.value().unwrap_or(0),
+        slow_start: raw.slow_start_seconds.value().map_or(Duration::ZERO, |it| it.0),
+    })
+}
+
+fn service_port(field: &Field<Text>, whole: Span, ports: &[Port], cx: &Cx<'_>) -> Option<String> {
+    match field {
+        Field::Bad => None,
+        Field::Set(at) => {
+            let text = &at.value.0;
+            // A number means the port of that number, so that both ways of naming it work.
+            let found =
+                ports.iter().find(|it| it.name == *text || (it.port != 0 && it.port.to_string() == *text));
+            if found.is_none() {
+                cx.note(super::check::unknown_port("service.port", text, at.span, &Ports::of(ports)));
+            }
+            found.map(|it| it.name.clone())
+        }
+        Field::Absent => match ports {
+            [port] => Some(port.name.clone()),
+            [] => {
+                let problem = missing(whole, "service: the workload has no port to be reached at");
+                cx.note(problem.help("add ports: [{name: http, port: 0}]"));
+                None
+            }
+            _ => {
+                cx.note(missing(whole, "service.port: missing, and the workload has more than one port"));
+                None
+            }
+        },
+    }
+}
+
+fn listen(at: &At<Text>, cx: &Cx<'_>) -> Option<SocketAddr> {
+    let text = &at.value.0;
+    let whole = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.clone(),
+    };
+    let parsed = whole.parse().ok();
+    if parsed.is_none() {
+        let found = super::de::shorten(text);
+        cx.note(
+            invalid(at.span, format!("service.listen: expected an address and a port, found `{found}`"))
+                .help("for example 127.0.0.1:8080, 0.0.0.0:80 or [::1]:8080"),
+        );
+    }
+    parsed
+}

@@ -1,0 +1,271 @@
+//! Reading workload files (C1, N2): YAML in, validated values out, or every mistake with its place.
+//!
+//! The way of a document: text → tree with places (`tree`) → raw form (`de`, `raw`) → validated value (`convert`)
+//! → checks that need all documents of all files (`together`). Nothing here does I/O but reading the given files.
+
+mod check;
+mod convert;
+mod de;
+mod digest;
+mod error;
+mod http;
+mod process;
+mod raw;
+mod raw_probe;
+mod restart;
+mod scalar;
+mod schema;
+mod signal;
+mod together;
+mod tree;
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use miette::NamedSource;
+
+pub use error::{Code, FileError};
+pub use http::parse_url;
+pub use schema::schema;
+pub use signal::signal_name;
+
+use self::{
+    convert::Placed,
+    de::{Cx, suggest},
+    error::{Problem, Span},
+    together::Gathered,
+    tree::{Documents, Node},
+};
+use crate::spec::{Target, Workload};
+
+/// The most bytes of one file (N2).
+pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// The most documents of one file (N2).
+pub const MAX_DOCUMENTS: usize = 100_000;
+/// More mistakes of one file than this are not told: the first ones explain the rest.
+const MAX_ERRORS: usize = 100;
+
+/// What files declare.
+#[derive(Debug, Clone, Default)]
+pub struct Declared {
+    /// In the order of the files.
+    pub workloads: Vec<Arc<Workload>>,
+    /// In the order of the files.
+    pub targets: Vec<Arc<Target>>,
+}
+
+impl Declared {
+    /// The workloads, each after those it depends on; else in the order of the files.
+    #[must_use]
+    pub fn in_dependency_order(&self) -> Vec<Arc<Workload>> {
+        together::in_order(&self.workloads)
+    }
+}
+
+/// Reads files, all documents of them, and checks them one by one and together. `-` stands for standard input.
+///
+/// # Errors
+/// Every mistake of every file, in the order of the files and of their text, at most a hundred a file. Nothing is
+/// declared unless all files are right.
+pub fn read_files<P: AsRef<Path>>(paths: &[P]) -> Result<Declared, Vec<FileError>> {
+    let mut all = Gathered::default();
+    let mut errors = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        match load(path) {
+            Ok(text) => read_text(path, &base_of(path), text, &mut all, &mut errors),
+            Err(error) => errors.push(*error),
+        }
+    }
+    finish(all, errors)
+}
+
+/// Reads a text as if it were a file of this name, with relative paths beginning at `dir`.
+///
+/// # Errors
+/// As [`read_files`].
+pub fn read_str(name: &str, dir: &Path, text: &str) -> Result<Declared, Vec<FileError>> {
+    read_bytes(name, dir, text.as_bytes())
+}
+
+/// As [`read_str`], for bytes that may not be text.
+///
+/// # Errors
+/// As [`read_files`].
+pub fn read_bytes(name: &str, dir: &Path, bytes: &[u8]) -> Result<Declared, Vec<FileError>> {
+    let mut all = Gathered::default();
+    let mut errors = Vec::new();
+    let path = Path::new(name);
+    match decode(path, bytes.to_vec()) {
+        Ok(text) => read_text(path, dir, text, &mut all, &mut errors),
+        Err(error) => errors.push(*error),
+    }
+    finish(all, errors)
+}
+
+fn finish(all: Gathered, mut errors: Vec<FileError>) -> Result<Declared, Vec<FileError>> {
+    together::check(&all, &mut errors);
+    if errors.is_empty() { Ok(all.into_declared()) } else { Err(errors) }
+}
+
+fn base_of(path: &Path) -> PathBuf {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() && path != Path::new("-") => dir.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    std::fs::canonicalize(&dir).or_else(|_| std::path::absolute(&dir)).unwrap_or(dir)
+}
+
+fn load(path: &Path) -> Result<String, Box<FileError>> {
+    let unreadable = |error: std::io::Error| {
+        Box::new(FileError::whole(
+            path.to_path_buf(),
+            Code::Unreadable,
+            format!("{}: {error}", path.display()),
+        ))
+    };
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        if file.metadata().map_err(unreadable)?.is_dir() {
+            let error = FileError::whole(
+                path.to_path_buf(),
+                Code::Unreadable,
+                format!("{}: is a directory", path.display()),
+            );
+            return Err(Box::new(error.help("name the files in it")));
+        }
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    }
+    decode(path, bytes)
+}
+
+fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, Box<FileError>> {
+    if bytes.len() as u64 > MAX_BYTES {
+        let message = format!("{}: is larger than {} MiB", path.display(), MAX_BYTES >> 20);
+        return Err(Box::new(
+            FileError::whole(path.to_path_buf(), Code::TooBig, message).help("split it into several files"),
+        ));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(match text.strip_prefix('\u{feff}') {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        }),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let byte = error.as_bytes()[at];
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let span = Span { start: at, end: at + '\u{fffd}'.len_utf8() };
+            let message = format!("not UTF-8: byte 0x{byte:02x} can't stand here");
+            let problem = Problem::new(span, Code::NotUtf8, message).help("save the file as UTF-8");
+            Err(Box::new(FileError::at(path.to_path_buf(), named(path, text), problem)))
+        }
+    }
+}
+
+fn named(path: &Path, text: String) -> Arc<NamedSource<String>> {
+    Arc::new(NamedSource::new(path.display().to_string(), text))
+}
+
+fn read_text(path: &Path, dir: &Path, text: String, all: &mut Gathered, errors: &mut Vec<FileError>) {
+    let source = named(path, text);
+    let mut problems = Vec::new();
+    let mut documents = 0;
+    let file = all.add_file(path.to_path_buf(), Arc::clone(&source));
+    for document in Documents::new(source.inner()) {
+        let node = match document {
+            Ok(node) if node.is_null() => continue,
+            Ok(node) => node,
+            Err(problem) => {
+                problems.push(problem);
+                break;
+            }
+        };
+        documents += 1;
+        if documents > MAX_DOCUMENTS {
+            let message = format!("more than {MAX_DOCUMENTS} documents in one file");
+            problems.push(Problem::new(node.span, Code::TooBig, message).help("split it into several files"));
+            break;
+        }
+        let cx = Cx::new(dir);
+        read_document(&node, &cx, file, all);
+        problems.extend(cx.into_problems());
+        if problems.len() >= MAX_ERRORS {
+            break;
+        }
+    }
+    if documents == 0 && problems.is_empty() {
+        let message = format!("{}: nothing is declared in it", path.display());
+        errors.push(
+            FileError::whole(path.to_path_buf(), Code::Empty, message)
+                .help("a document begins with kind: Workload or kind: Target"),
+        );
+    }
+    problems.truncate(MAX_ERRORS);
+    errors.extend(
+        problems.into_iter().map(|problem| FileError::at(path.to_path_buf(), Arc::clone(&source), problem)),
+    );
+}
+
+fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
+    if !matches!(node.kind, tree::Kind::Map(_)) {
+        cx.note(
+            Problem::new(
+                node.span,
+                Code::WrongType,
+                "expected a mapping that begins with kind: Workload or kind: Target",
+            )
+            .help("a document is written as `field: value` lines"),
+        );
+        return;
+    }
+    let Some(kind) = node.get("kind") else {
+        cx.note(
+            Problem::new(node.span, Code::MissingField, "kind: missing")
+                .help("add kind: Workload or kind: Target at the top of the document"),
+        );
+        return;
+    };
+    let word = match &kind.kind {
+        tree::Kind::Scalar { text, .. } => text.as_str(),
+        _ => "",
+    };
+    match word {
+        "Workload" => {
+            if let Some(raw) = de::read(node, cx) {
+                let placed: Placed<Workload> =
+                    convert::workload(raw, node.span, digest::of(node, cx.dir), cx);
+                all.workloads.push((file, placed));
+            }
+        }
+        "Target" => {
+            if let Some(raw) = de::read(node, cx)
+                && let Some(placed) = convert::target(raw, node.span, digest::of(node, cx.dir), cx)
+            {
+                all.targets.push((file, placed));
+            }
+        }
+        "Responder" => cx.note(
+            Problem::new(
+                kind.span,
+                Code::NotSupported,
+                "kind: Responder is not supported by this build of hale",
+            )
+            .help("Workload and Target are"),
+        ),
+        other => {
+            let found = de::shorten(other);
+            let message = match suggest(other, ["Workload", "Target"]) {
+                Some(meant) => format!("kind: there is no {found}, did you mean {meant}?"),
+                None => format!("kind: expected Workload or Target, found `{found}`"),
+            };
+            cx.note(Problem::new(kind.span, Code::UnknownKind, message).label("unknown kind"));
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What only all documents of all files together can break: names, addresses, dependencies.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use miette::NamedSource;
+
+use super::{
+    Declared,
+    convert::Placed,
+    de::{At, suggest},
+    error::{Code, FileError, Problem, Span},
+};
+use crate::spec::{Target, Workload};
+
+/// Everything read so far, each with the file it came from.
+#[derive(Default)]
+pub(super) struct Gathered {
+    files: Vec<(PathBuf, Arc<NamedSource<String>>)>,
+    pub(super) workloads: Vec<(usize, Placed<Workload>)>,
+    pub(super) targets: Vec<(usize, Placed<Target>)>,
+}
+
+impl Gathered {
+    pub(super) fn add_file(&mut self, path: PathBuf, source: Arc<NamedSource<String>>) -> usize {
+        self.files.push((path, source));
+        self.files.len() - 1
+    }
+
+    pub(super) fn into_declared(self) -> Declared {
+        Declared {
+            workloads: self.workloads.into_iter().map(|(_, it)| Arc::new(it.value)).collect(),
+            targets: self.targets.into_iter().map(|(_, it)| Arc::new(it.value)).collect(),
+        }
+    }
+
+    fn error(&self, file: usize, problem: Problem) -> FileError {
+        let (path, source) = &self.files[file];
+        FileError::at(path.clone(), Arc::clone(source), problem)
+    }
+
+    fn place(&self, file: usize, span: Span) -> String {
+        self.error(file, Problem::new(span, Code::Duplicate, "")).place()
+    }
+
+    /// Every name that something has, with its place.
+    fn names(&self) -> impl Iterator<Item = (&str, usize, Span)> {
+        let workloads = self.workloads.iter().map(|(file, it)| (it.value.name.as_str(), *file, it.name));
+        let targets = self.targets.iter().map(|(file, it)| (it.value.name.as_str(), *file, it.name));
+        workloads.chain(targets).filter(|(name, ..)| !name.is_empty())
+    }
+}
+
+/// Checks all documents against each other.
+pub(super) fn check(all: &Gathered, errors: &mut Vec<FileError>) {
+    names(all, errors);
+    services(all, errors);
+    dependencies(all, errors);
+}
+
+/// One namespace for workloads, targets and replicas: `hale explain NAME` must mean one thing.
+fn names(all: &Gathered, errors: &mut Vec<FileError>) {
+    let mut first: HashMap<&str, (usize, Span)> = HashMap::new();
+    let mut entries: Vec<_> = all.names().collect();
+    entries.sort_by_key(|(_, file, span)| (*file, *span));
+    for (name, file, span) in entries {
+        if let Some((other, place)) = first.get(name) {
+            let message = format!("name: {name} is declared twice, first at {}", all.place(*other, *place));
+            let problem = Problem::new(span, Code::Duplicate, message);
+            errors.push(all.error(file, problem.help("workloads and targets share their names")));
+        } else {
+            first.insert(name, (file, span));
+        }
+    }
+    let replicas: HashMap<&str, u32> =
+        all.workloads.iter().map(|(_, it)| (it.value.name.as_str(), it.value.replicas)).collect();
+    for (name, file, span) in all.names() {
+        let Some((workload, ordinal)) = name.rsplit_once('-') else { continue };
+        let taken = ordinal.parse::<u32>().ok().filter(|n| n.to_string() == ordinal);
+        if let (Some(ordinal), Some(count)) = (taken, replicas.get(workload))
+            && ordinal < *count
+        {
+            let message = format!("name: {name} is the name of a replica of workload {workload}");
+            errors.push(
+                all.error(file, Problem::new(span, Code::Duplicate, message).help("choose another name")),
+            );
+        }
+    }
+}
+
+fn services(all: &Gathered, errors: &mut Vec<FileError>) {
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut addresses: Vec<(SocketAddr, &str)> = Vec::new();
+    for (file, placed) in &all.workloads {
+        let (Some(service), Some(span)) = (&placed.value.service, placed.service) else { continue };
+        let own = placed.value.name.as_str();
+        if let Some(other) = names.insert(&service.name, own).filter(|other| *other != own) {
+            let message = format!("service.name: {} is the service of workload {other}, too", service.name);
+            errors.push(all.error(*file, Problem::new(span, Code::Duplicate, message)));
+        }
+        let Some(listen) = service.listen.filter(|it| it.port() != 0) else { continue };
+        let clash = |it: &SocketAddr| {
+            let any = it.ip().is_unspecified() || listen.ip().is_unspecified() || it.ip() == listen.ip();
+            it.port() == listen.port() && any
+        };
+        if let Some((_, other)) = addresses.iter().find(|(it, _)| clash(it)) {
+            let message = format!("service.listen: {listen} is taken by the service of workload {other}");
+            errors.push(all.error(*file, Problem::new(span, Code::Duplicate, message)));
+        }
+        addresses.push((listen, own));
+    }
+}
+
+fn dependencies(all: &Gathered, errors: &mut Vec<FileError>) {
+    let known: BTreeSet<&str> = all.names().map(|(name, ..)| name).collect();
+    for (file, placed) in &all.workloads {
+        for At { span, value } in &placed.depends_on {
+            if known.contains(value.as_str()) {
+                continue;
+            }
+            let message = match suggest(value, known.iter().copied()) {
+                Some(meant) => format!("dependsOn: nothing is named {value}, did you mean {meant}?"),
+                None => format!("dependsOn: no workload or target is named {value}"),
+            };
+            errors.push(all.error(*file, Problem::new(*span, Code::UnknownName, message)));
+        }
+    }
+    cycles(all, errors);
+}
+
+/// Tells every cycle once, at the dependency that closes it.
+fn cycles(all: &Gathered, errors: &mut Vec<FileError>) {
+    let by_name: HashMap<&str, usize> =
+        all.workloads.iter().enumerate().map(|(at, (_, it))| (it.value.name.as_str(), at)).collect();
+    // 0: not seen, 1: on the path, 2: done.
+    let mut state = vec![0_u8; all.workloads.len()];
+    for root in 0..all.workloads.len() {
+        if state[root] != 0 {
+            continue;
+        }
+        // A stack of our own: a chain of 100,000 dependencies is a valid file.
+        let mut path: Vec<(usize, usize)> = vec![(root, 0)];
+        state[root] = 1;
+        while let Some((at, next)) = path.last_mut() {
+            let (file, placed) = &all.workloads[*at];
+            let Some(dependency) = placed.depends_on.get(*next) else {
+                state[*at] = 2;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            let Some(&to) = by_name.get(dependency.value.as_str()) else { continue };
+            match state[to] {
+                0 => {
+                    state[to] = 1;
+                    path.push((to, 0));
+                }
+                1 => {
+                    let from = path.iter().position(|(it, _)| *it == to).unwrap_or(0);
+                    let name = |at: usize| all.workloads[at].1.value.name.as_str();
+                    let chain: Vec<&str> = path[from..].iter().map(|(it, _)| name(*it)).collect();
+                    let message = format!("dependsOn: a cycle: {} → {}", chain.join(" → "), name(to));
+                    let problem = Problem::new(dependency.span, Code::Cycle, message);
+                    errors.push(all.error(
+                        *file,
+                        problem.help("none of them could ever start; take one dependency out"),
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Each workload after those it depends on, else as they came. Cycles, which files can't hold, are cut.
+pub(super) fn in_order(workloads: &[Arc<Workload>]) -> Vec<Arc<Workload>> {
+    let by_name: HashMap<&str, usize> =
+        workloads.iter().enumerate().map(|(at, it)| (it.name.as_str(), at)).collect();
+    let mut seen = vec![false; workloads.len()];
+    let mut order = Vec::with_capacity(workloads.len());
+    for root in 0..workloads.len() {
+        let mut path = if seen[root] { Vec::new() } else { vec![(root, 0)] };
+        seen[root] = true;
+        while let Some((at, next)) = path.last_mut() {
+            let workload = &workloads[*at];
+            let Some(dependency) = workload.depends_on.get(*next) else {
+                order.push(Arc::clone(workload));
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            if let Some(&to) = by_name.get(dependency.as_str()).filter(|to| !seen[**to]) {
+                seen[to] = true;
+                path.push((to, 0));
+            }
+        }
+    }
+    order
+}

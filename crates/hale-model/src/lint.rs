@@ -1,0 +1,119 @@
+//! What is allowed but probably not meant: the warnings of `hale check` (C5).
+
+use std::{fmt, time::Duration};
+
+use hale_health::{OnExhausted, ProbeKind, RestartMode};
+
+use crate::spec::{Check, Probe, Workload};
+
+/// A longer wait than this before a check has failed makes detection slow.
+const LONG_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Something that is allowed but probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Warning {
+    /// A stable word for it.
+    pub code: &'static str,
+    /// The workload.
+    pub workload: String,
+    /// The field it is about.
+    pub field: String,
+    /// What it leads to.
+    pub message: String,
+    /// What to try.
+    pub help: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.workload, self.field, self.message)
+    }
+}
+
+/// Looks a valid workload over.
+#[must_use]
+pub fn lint(workload: &Workload) -> Vec<Warning> {
+    let mut all = Vec::new();
+    let mut warn = |code, field: &str, message: String, help: &str| {
+        let workload = workload.name.clone();
+        all.push(Warning { code, workload, field: field.into(), message, help: help.into() });
+    };
+    for (kind, probe) in probes(workload) {
+        lint_probe(kind, probe, &mut warn);
+    }
+    let restart = &workload.policy.restart;
+    if restart.mode != RestartMode::Never && restart.on_exhausted == OnExhausted::Wait {
+        let message = "a replica that can't start is tried again for ever, at the pace of the budget".into();
+        warn("no_budget", "restart.onExhausted", message, "with `fail` it is given up, and says so");
+    }
+    if restart.mode != RestartMode::Never && restart.max_restarts > 1000 {
+        let message = format!("{} restarts are no budget", restart.max_restarts);
+        warn("no_budget", "restart.maxRestarts", message, "10 in 10m is the default");
+    }
+    if restart.mode != RestartMode::Never && restart.backoff.max.is_zero() {
+        let message = "a replica that ends at once is restarted without any wait".into();
+        warn("no_backoff", "restart.maxBackoff", message, "keep a longest wait of some seconds");
+    }
+    if workload.service.is_some() && workload.readiness.is_none() {
+        let message = "without a readinessProbe a replica gets traffic as soon as it runs".into();
+        warn("no_readiness", "service", message, "add a readinessProbe");
+    }
+    if workload.replicas > 1
+        && let Some(port) = workload.ports.iter().find(|it| it.port != 0)
+    {
+        let message =
+            format!("{} replicas on one machine can't all bind port {}", workload.replicas, port.port);
+        warn("fixed_port", "ports", message, "use port: 0 and $(PORT)");
+    }
+    if let Some(service) = &workload.service {
+        if service.panic_threshold > 0 {
+            let message = "has no effect in this build of hale".into();
+            warn("no_effect", "service.panicThreshold", message, "leave it out");
+        }
+        if !service.slow_start.is_zero() {
+            let message = "has no effect in this build of hale".into();
+            warn("no_effect", "service.slowStartSeconds", message, "leave it out");
+        }
+    }
+    all
+}
+
+fn probes(workload: &Workload) -> impl Iterator<Item = (ProbeKind, &Probe)> {
+    [
+        (ProbeKind::Startup, &workload.startup),
+        (ProbeKind::Liveness, &workload.liveness),
+        (ProbeKind::Readiness, &workload.readiness),
+    ]
+    .into_iter()
+    .filter_map(|(kind, probe)| Some((kind, probe.as_ref()?)))
+}
+
+fn lint_probe(kind: ProbeKind, probe: &Probe, warn: &mut impl FnMut(&'static str, &str, String, &str)) {
+    let field = format!("{kind}Probe");
+    let timing = &probe.timing;
+    let notify = matches!(probe.check, Check::Notify);
+    if kind == ProbeKind::Liveness && timing.failure_threshold == 1 && !notify {
+        let message = "one failed check restarts the replica, and one slow answer is enough for that".into();
+        warn("liveness_threshold_1", &format!("{field}.failureThreshold"), message, "use 2 or more");
+    }
+    if notify {
+        return;
+    }
+    // A startup probe may ask often and wait long: it has a deadline of its own.
+    if timing.timeout > timing.period && kind != ProbeKind::Startup {
+        let message = format!(
+            "{} s is longer than the period of {} s: a hanging replica is asked less often than meant",
+            timing.timeout.as_secs_f64(),
+            timing.period.as_secs_f64()
+        );
+        warn(
+            "timeout_above_period",
+            &format!("{field}.timeoutSeconds"),
+            message,
+            "a timeout below the period",
+        );
+    } else if timing.timeout > LONG_TIMEOUT && kind != ProbeKind::Startup {
+        let message = format!("{} s makes a hang slow to detect", timing.timeout.as_secs_f64());
+        warn("timeout_long", &format!("{field}.timeoutSeconds"), message, "3 s or less");
+    }
+}
