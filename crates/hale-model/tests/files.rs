@@ -137,9 +137,6 @@ fn text_stays_as_it_was_written() {
 
 #[test]
 fn relative_paths_begin_at_the_file() {
-    let declared = with("").workloads[0].clone();
-    let Run::Process(process) = &declared.run;
-    assert_eq!(process.working_dir, Path::new("/srv/app"));
     let declared = read(
         "kind: Workload\nname: web\nprocess: {command: [a], workingDir: ./data, envFrom: {file: ./web.env}, \
          ulimits: {nofile: 1024, core: [0, unlimited]}}\n\

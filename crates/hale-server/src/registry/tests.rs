@@ -11,6 +11,8 @@ fn service(name: &str) -> Service {
         listen: None,
         protocol: Protocol::Http,
         balance: Balance::RoundRobin,
+        panic_threshold: 0,
+        slow_start: std::time::Duration::ZERO,
     }
 }
 
