@@ -1,1 +1,20 @@
-//! Doing one check (HTTP, TCP, exec, gRPC), and the engine that does a hundred thousand of them on time
+//! Doing one check (HTTP, TCP, exec, gRPC), and the engine that does a hundred thousand of them on time.
+//!
+//! A check is made ready once ([`Checker::compile`]) and then run again and again, alone ([`Checker::run`]) or by the
+//! [`Engine`], which keeps many of them on time (H10). Nothing here decides anything about health: what comes out is
+//! a [`CheckResult`], success or a typed failure with its timings, and what it means is `hale-health`'s.
+
+mod checker;
+mod exec;
+mod grpc;
+mod http;
+mod net;
+mod resolve;
+mod result;
+mod subject;
+mod tcp;
+mod tls;
+
+pub use checker::{Checker, CompileError};
+pub use result::{CheckResult, MAX_SNIPPET, Timings};
+pub use subject::{Subject, User};

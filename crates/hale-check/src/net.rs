@@ -1,0 +1,142 @@
+//! Connecting, and what its failures mean.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use hale_health::Reason;
+use rustix::io::Errno;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::{
+    resolve,
+    result::{Fault, Timings},
+    subject::{Host, Place},
+};
+
+/// How far a check got, for its timings and for what a timeout says.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    pub(crate) began: Instant,
+    pub(crate) stage: Stage,
+    pub(crate) timings: Timings,
+}
+
+/// What a check is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Dns,
+    Connect,
+    Tls,
+    FirstByte,
+    Answer,
+}
+
+impl Stage {
+    const fn missing(self) -> &'static str {
+        match self {
+            Self::Dns => "its name was not resolved",
+            Self::Connect => "no connection",
+            Self::Tls => "the TLS handshake was not finished",
+            Self::FirstByte => "connected, but no answer",
+            Self::Answer => "the answer began but was not complete",
+        }
+    }
+}
+
+impl Trace {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now(), stage: Stage::Dns, timings: Timings::default() }
+    }
+
+    /// The timings of a check that ends now.
+    pub(crate) fn finish(&self) -> Timings {
+        Timings { total: self.began.elapsed(), ..self.timings }
+    }
+
+    /// What a check that ran out of time says.
+    pub(crate) fn timed_out(&self, place: &impl std::fmt::Display, timeout: Duration) -> Fault {
+        timed_out(self.stage, place, timeout)
+    }
+}
+
+/// What a check that ran out of time in this stage says.
+pub(crate) fn timed_out(stage: Stage, place: &impl std::fmt::Display, timeout: Duration) -> Fault {
+    Fault::new(Reason::Timeout, format!("{place}: {} within {timeout:?}", stage.missing()))
+}
+
+/// What an error of the kernel means for the check. `doing` fits after "could not".
+pub(crate) fn fault(error: &io::Error, doing: &str, place: &impl std::fmt::Display) -> Fault {
+    let reason = reason(error);
+    let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE | Errno::NFILE) => "; raise the limit of open files",
+        Some(Errno::ADDRNOTAVAIL) => "; no local port or address left to ask from",
+        _ => "",
+    };
+    Fault::new(reason, format!("could not {doing} {place}: {error}{hint}"))
+}
+
+/// What an error of the kernel means. What is not known to be the other side's doing is the prober's own (H10).
+pub(crate) fn reason(error: &io::Error) -> Reason {
+    let Some(errno) = error.raw_os_error().map(Errno::from_raw_os_error) else {
+        return match error.kind() {
+            io::ErrorKind::TimedOut => Reason::Timeout,
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Reason::ConnectionReset,
+            _ => Reason::ProberError,
+        };
+    };
+    match errno {
+        Errno::CONNREFUSED => Reason::ConnectionRefused,
+        Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN => Reason::ConnectionReset,
+        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => Reason::Unreachable,
+        Errno::TIMEDOUT => Reason::Timeout,
+        _ => Reason::ProberError,
+    }
+}
+
+/// Resolves where needed and connects. Of several addresses each is tried in turn, the one that worked last first.
+pub(crate) async fn connect(place: &Place, trace: &mut Trace) -> Result<TcpStream, Fault> {
+    let name = match &place.host {
+        Host::Missing => return Err(Fault::prober("the replica has no address yet")),
+        Host::Ip(ip) => {
+            trace.stage = Stage::Connect;
+            return connect_to(SocketAddr::new(*ip, place.port), place, trace).await;
+        }
+        Host::Name(name) => name,
+    };
+    trace.stage = Stage::Dns;
+    let asked = Instant::now();
+    let addresses = resolve::lookup(name).await?;
+    trace.timings.dns = Some(asked.elapsed());
+    trace.stage = Stage::Connect;
+    let mut last = None;
+    for (tried, ip) in addresses.iter().enumerate() {
+        match connect_to(SocketAddr::new(*ip, place.port), place, trace).await {
+            Ok(stream) => {
+                if tried > 0 {
+                    resolve::prefer(name, *ip);
+                }
+                return Ok(stream);
+            }
+            Err(fault) => last = Some(fault),
+        }
+    }
+    Err(last.unwrap_or_else(|| Fault::new(Reason::Dns, format!("{name} has no address"))))
+}
+
+async fn connect_to(address: SocketAddr, place: &Place, trace: &mut Trace) -> Result<TcpStream, Fault> {
+    let started = Instant::now();
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.map_err(|error| fault(&error, "open a socket for", place))?;
+    // Zero linger: a closed probe leaves no TIME_WAIT behind, or the ports run out (H7).
+    socket.set_zero_linger().map_err(|error| fault(&error, "set up a socket for", place))?;
+    let stream = socket.connect(address).await.map_err(|error| fault(&error, "connect to", place))?;
+    stream.set_nodelay(true).map_err(|error| fault(&error, "set up a socket for", place))?;
+    trace.timings.connect = Some(started.elapsed());
+    Ok(stream)
+}
