@@ -4,17 +4,36 @@
 //! what comes out is a list of decisions, each with its reason. The same code therefore runs live in an agent, in
 //! microseconds in a test, and over recorded history.
 
+mod backoff;
+mod cause;
+mod chance;
+mod damping;
 mod exit;
+mod hold;
 mod ids;
+mod machine;
 mod outcome;
 mod phase;
 mod policy;
 mod reason;
+mod roll_up;
 mod status;
+mod table;
+mod threshold;
 mod time;
+mod window;
 
+pub use backoff::Backoff;
+pub use cause::RestartCause;
+pub use chance::Chance;
+pub use damping::{Damped, Damping};
 pub use exit::Exit;
+pub use hold::{Hold, HoldBy, Holds};
 pub use ids::{Generation, Incarnation};
+pub use machine::{
+    By, Decision, Dependency, Elsewhere, Handled, Input, Note, Observer, Pause, PauseScope, ProbeState,
+    ReadyChange, Replica, Workload, WorkloadInput,
+};
 pub use outcome::{Outcome, ProbeKind, Verdict};
 pub use phase::Phase;
 pub use policy::{
@@ -22,8 +41,12 @@ pub use policy::{
     RestartPolicy, StopPolicy, WorkloadPolicy,
 };
 pub use reason::Reason;
+pub use roll_up::{OnPurpose, WorkloadHealth, if_fresh, worst_of};
 pub use status::Status;
+pub use table::{Impossible, Move, transition_dot, transition_matrix, transition_mermaid};
+pub use threshold::Threshold;
 pub use time::Time;
+pub use window::RestartWindow;
 
 /// A word that is not on a closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -233,3 +233,17 @@ impl Default for WorkloadPolicy {
         Self { min_available: None, max_concurrent_restarts: None, max_hold: secs(600) }
     }
 }
+
+impl WorkloadPolicy {
+    /// The ready replicas that liveness restarts of this many never go below (H20).
+    #[must_use]
+    pub fn min_available(&self, replicas: u32) -> u32 {
+        self.min_available.unwrap_or_else(|| replicas.saturating_sub(1))
+    }
+
+    /// How many probe-caused restarts of this many may go on at once (H20).
+    #[must_use]
+    pub fn max_concurrent_restarts(&self, replicas: u32) -> u32 {
+        self.max_concurrent_restarts.unwrap_or(replicas / 4).max(1)
+    }
+}

@@ -3,6 +3,7 @@
 //! One enum of what can happen drives the log line, the metric, the stream and the screen. The list is closed and
 //! documented; a new kind is a new variant.
 
+pub use hale_health::RestartCause;
 use hale_health::{ProbeKind, Reason};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -715,40 +716,6 @@ pub struct NodeObserverSuspect {
     pub probes: u32,
     /// `self_well` or `self_suspect`, and why.
     pub verdict: String,
-}
-
-/// The kind of cause of a restart; the label `reason` of the restart counter (O1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RestartCause {
-    /// Liveness tripped.
-    LivenessFailure,
-    /// Startup tripped or its deadline passed.
-    StartupFailure,
-    /// It ended by itself, or could not be spawned.
-    Exit,
-    /// A changed declaration.
-    Policy,
-    /// A person asked for it.
-    Manual,
-}
-
-impl RestartCause {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::LivenessFailure, Self::StartupFailure, Self::Exit, Self::Policy, Self::Manual];
-
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LivenessFailure => "liveness_failure",
-            Self::StartupFailure => "startup_failure",
-            Self::Exit => "exit",
-            Self::Policy => "policy",
-            Self::Manual => "manual",
-        }
-    }
 }
 
 /// What an instance was doing before it was ended (H25), bounded to 256 KiB.
