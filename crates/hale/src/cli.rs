@@ -1,0 +1,361 @@
+//! What can be typed: every command, its options, their environment variables and defaults.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hale_model::{ProbeKind, Status};
+
+/// Keeps what you run healthy, and shows it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hale",
+    version,
+    max_term_width = 110,
+    propagate_version = false,
+    disable_version_flag = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 invalid file, 4 not found, 5 not allowed, \
+                  6 can't reach hale."
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands there are.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Prints the JSON Schema of workload files, for editors.
+    Schema,
+    /// Prints the completions of a shell.
+    Completions(CompletionsArgs),
+    /// Prints the version.
+    Version,
+}
+
+/// Where state is kept.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataDirArgs {
+    /// Where state, logs, socket and token are kept [default: hale in the user's state directory].
+    #[arg(long, env = "HALE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl DataDirArgs {
+    /// The directory asked for, or the user's own: `$XDG_STATE_HOME/hale`, else `~/.local/state/hale`.
+    pub(crate) fn path(&self) -> PathBuf {
+        let state =
+            || std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        self.data_dir.clone().unwrap_or_else(|| {
+            state().or_else(home).unwrap_or_else(|| PathBuf::from("/var/lib")).join("hale")
+        })
+    }
+}
+
+/// Which hale is asked.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerArgs {
+    /// The data directory of a hale on this machine.
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirArgs,
+    /// The address of a hale elsewhere, instead of a local one.
+    #[arg(long, env = "HALE_SERVER", value_name = "URL", conflicts_with = "data_dir")]
+    pub(crate) server: Option<String>,
+    /// A file that holds the token for it; else $HALE_TOKEN is used.
+    #[arg(long, env = "HALE_TOKEN_FILE", value_name = "FILE", requires = "server")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// JSON, with stable field names.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `hale up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Workload files.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirArgs,
+    /// Where API, status page and metrics are served; port 0 picks one.
+    #[arg(long, env = "HALE_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7450")]
+    pub(crate) listen: SocketAddr,
+    /// The name of this node.
+    #[arg(long, env = "HALE_NODE", value_name = "NAME", default_value = "local")]
+    pub(crate) node: String,
+    /// A user that workloads may ask to run as; may be given more than once [default: any].
+    #[arg(long, env = "HALE_ALLOW_USER", value_name = "USER", value_delimiter = ',')]
+    pub(crate) allow_user: Vec<String>,
+    /// Refuses workloads that would run as root.
+    #[arg(long, env = "HALE_NO_ROOT")]
+    pub(crate) no_root: bool,
+    /// What is logged to standard error, beside the lines about changes: a level, or directives as in `RUST_LOG`.
+    #[arg(long, env = "HALE_LOG", value_name = "LEVEL", default_value = "error")]
+    pub(crate) log: String,
+    /// How it is logged.
+    #[arg(long, env = "HALE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// How changes are printed: lines for people, or one CloudEvent a line.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+}
+
+/// The keeper.
+#[derive(Debug, Args)]
+pub(crate) struct KeeperArgs {
+    /// What hale tells it.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) rest: Vec<String>,
+}
+
+/// `hale status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// A workload, replica or target; all when absent.
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Shows it again at each change, until interrupted.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Waits until the status is this one; exits 1 if it never comes.
+    #[arg(long, value_name = "STATUS", conflicts_with = "watch", value_parser = parse_status)]
+    pub(crate) wait: Option<Status>,
+    /// The longest to wait.
+    #[arg(long, value_name = "DURATION", requires = "wait", default_value = "30s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `hale explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// A replica, workload or target.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `hale events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Only those about this replica, workload or target.
+    #[arg(value_name = "NAME")]
+    pub(crate) subject: Option<String>,
+    /// Goes on with what happens from now on, until interrupted.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only those after this id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<u64>,
+    /// Only those of this type: `dev.hale.replica.restarted`, or its end: `restarted`.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `hale logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// A replica, or a workload for all of its replicas.
+    pub(crate) name: String,
+    /// Goes on with what is printed from now on, until interrupted.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last so many lines [default: all that is kept].
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub(crate) tail: Option<usize>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `hale stop`, `hale start`.
+#[derive(Debug, Args)]
+pub(crate) struct ActArgs {
+    /// A workload or replica.
+    pub(crate) name: String,
+    /// Why; kept on record.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    /// Only asks, and does not wait until it is done.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `hale restart`.
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub(crate) act: ActArgs,
+}
+
+/// `hale pause`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// A workload, replica or target.
+    pub(crate) name: String,
+    /// How long; until `hale resume` when absent.
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) lasting: Option<Duration>,
+    /// Why; kept on record.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    /// Only this probe: startup, liveness or readiness.
+    #[arg(long, value_name = "PROBE")]
+    pub(crate) probe: Option<ProbeKind>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `hale resume`.
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// A workload, replica or target.
+    pub(crate) name: String,
+    /// Only this probe: startup, liveness or readiness.
+    #[arg(long, value_name = "PROBE")]
+    pub(crate) probe: Option<ProbeKind>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `hale check`.
+#[derive(Debug, Args)]
+pub(crate) struct FilesArgs {
+    /// Workload files.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// `hale plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Workload files.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `hale probe`.
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// What to ask: a URL, `grpc://host:port[/service]`, or `host:port` for TCP.
+    #[arg(value_name = "URL|HOST:PORT")]
+    pub(crate) endpoint: String,
+    /// How many times.
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+    /// From the start of one to the start of the next.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    pub(crate) interval: Duration,
+    /// The longest one may take.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Status codes that are success: `200,204,300-399` [default: 200-399].
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) expected_status: Option<String>,
+    /// Accepts any certificate.
+    #[arg(short = 'k', long)]
+    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `hale completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `hale demo-web`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoWebArgs {
+    /// Where it listens.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1", value_name = "ADDR")]
+    pub(crate) host: std::net::IpAddr,
+    /// Which port; 0 picks one.
+    #[arg(long, env = "PORT", default_value_t = 0, value_name = "PORT")]
+    pub(crate) port: u16,
+}
+
+/// `500ms`, `10s`, `5m`, `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err("expected a duration such as 500ms, 10s, 5m or 1h".to_owned()),
+    };
+    let number: f64 =
+        number.parse().map_err(|_| "expected a duration such as 500ms, 10s, 5m or 1h".to_owned())?;
+    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+}
+
+fn parse_status(word: &str) -> Result<Status, String> {
+    word.parse().map_err(|_| "expected healthy, degraded, failing or unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5h"), Ok(Duration::from_secs(5400)));
+        for wrong in ["", "5", "s", "-1s", "1e9s", "5 m", "99999999999999999999h"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
