@@ -20,6 +20,12 @@ pub struct LogQuery {
 pub struct LogLine {
     /// Who printed it.
     pub replica: String,
+    /// When it was read from the replica, RFC 3339; empty when that is not known.
+    pub time: String,
+    /// `stdout`, `stderr`, or `hale` for a remark of hale's own.
+    pub stream: String,
+    /// Whether the line ends here; if not, the next of the same stream continues it.
+    pub whole: bool,
     /// What, without its end; what is not UTF-8 in it is replaced.
-    pub line: String,
+    pub text: String,
 }
