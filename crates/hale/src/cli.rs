@@ -27,12 +27,18 @@ pub(crate) struct Cli {
 /// The commands there are.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Says whether workload files are right, without running anything.
+    Check(CheckArgs),
+    /// Does one check now, with its timings.
+    Probe(ProbeArgs),
     /// Prints the JSON Schema of workload files, for editors.
     Schema,
     /// Prints the completions of a shell.
     Completions(CompletionsArgs),
     /// Prints the version.
     Version,
+    /// A small web service to try hale on: /healthz, /readyz, and switches to break each (see /help).
+    DemoWeb(DemoWebArgs),
 }
 
 /// Where state is kept.
@@ -259,10 +265,12 @@ pub(crate) struct ResumeArgs {
 
 /// `hale check`.
 #[derive(Debug, Args)]
-pub(crate) struct FilesArgs {
-    /// Workload files.
+pub(crate) struct CheckArgs {
+    /// Workload files; - is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// `hale plan`.

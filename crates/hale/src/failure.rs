@@ -1,12 +1,18 @@
 //! What a command ends with when it does not work: one message on standard error and an exit status (C7).
 
-use std::{fmt::Display, io, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It did not work: 1.
     Failed(String),
+    /// What was typed makes no sense, for a reason that the grammar of the command line can't know: 2.
+    Usage(String),
     /// A file is wrong, and everything that is wrong with it: 3.
     InvalidFile(String),
     /// There is no such thing: 4.
@@ -26,12 +32,12 @@ impl Failure {
     }
 
     /// Says it on standard error; the exit status.
-    #[expect(clippy::print_stderr, reason = "the one place where a failure is told")]
     pub(crate) fn tell(self) -> ExitCode {
         let (status, message) = match self {
             Self::Failed(message) => (1, message),
+            Self::Usage(message) => (2, message),
             Self::InvalidFile(message) => {
-                eprintln!("{}", message.trim_end());
+                say(message.trim_end());
                 return ExitCode::from(3);
             }
             Self::NotFound(message) => (4, message),
@@ -39,9 +45,14 @@ impl Failure {
             Self::Unreachable(message) => (6, message),
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
-        eprintln!("error: {message}");
+        say(&format!("error: {message}"));
         ExitCode::from(status)
     }
+}
+
+/// Writes to standard error; when that is closed there is nobody to be told, and the exit status says enough.
+fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
 }
 
 impl From<io::Error> for Failure {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod failure;
+mod files;
 mod local;
 mod output;
 
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
+        Command::Check(args) => local::check::run(args),
+        Command::Probe(args) => local::probe::run(args),
+        Command::DemoWeb(args) => local::demo_web::run(args),
         Command::Schema => local::schema::run(),
         Command::Completions(args) => local::completions::run(args),
         Command::Version => local::version::run(),

@@ -177,14 +177,19 @@ fn host_and_port(authority: &str, default: u16) -> Result<(String, u16), &'stati
     Ok((host.to_owned(), port))
 }
 
-/// Reads `200,204,300-399`.
-fn statuses(at: &At<Text>, what: &str, cx: &Cx<'_>) -> Option<Vec<(u16, u16)>> {
+/// Reads statuses and inclusive ranges of them: `200,204,300-399`. `None`: it is something else.
+#[must_use]
+pub fn parse_statuses(text: &str) -> Option<Vec<(u16, u16)>> {
     let one = |part: &str| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
         ((100..=599).contains(&from) && (100..=599).contains(&to) && from <= to).then_some((from, to))
     };
-    let ranges: Option<Vec<_>> = at.value.0.split(',').map(|part| one(part.trim())).collect();
+    text.split(',').map(|part| one(part.trim())).collect()
+}
+
+fn statuses(at: &At<Text>, what: &str, cx: &Cx<'_>) -> Option<Vec<(u16, u16)>> {
+    let ranges = parse_statuses(&at.value.0);
     if ranges.is_none() {
         let found = shorten(&at.value.0);
         cx.note(

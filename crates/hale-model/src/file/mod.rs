@@ -28,7 +28,8 @@ use std::{
 use miette::NamedSource;
 
 pub use error::{Code, FileError};
-pub use http::parse_url;
+pub use http::{parse_statuses, parse_url};
+pub use scalar::parse_duration;
 pub use schema::schema;
 pub use signal::signal_name;
 

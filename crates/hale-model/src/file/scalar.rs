@@ -104,7 +104,8 @@ impl<'de> Deserialize<'de> for SpanOrOff {
 inline_schema!(SpanOrOff, "DurationOrOff", { "anyOf": [{ "const": "off" }, { "type": "string", "pattern": DURATION }] });
 
 /// Reads `500ms`, `10s`, `5m`, `1h`, `1h30m`, and `0`. `None`: it is no duration.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

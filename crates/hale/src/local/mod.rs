@@ -1,5 +1,8 @@
 //! Commands that need no running hale.
 
+pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod demo_web;
+pub(crate) mod probe;
 pub(crate) mod schema;
 pub(crate) mod version;
