@@ -1,1 +1,45 @@
-//! The small parent of all replicas: spawns, captures output, outlives the agent, decides nothing
+//! The keeper: the small parent of all replicas. It spawns them, captures their output, sees them end and makes sure
+//! that nothing of them is left; it outlives the agent, and decides nothing (N6).
+//!
+//! It is a process of its own (`hale keeper`, started by [`launch`]), so that an agent can be restarted or killed
+//! without touching what it runs. One thread, no async runtime, one epoll: a few MB however many replicas there are.
+//! The agent talks to it over a Unix socket in the data directory ([`protocol`]).
+//!
+//! # When the keeper itself is killed
+//!
+//! Replicas then go on without a parent. Nobody may start others beside them, so they are ended first: by the agent
+//! if it lives (its connection breaks), else at the next start, both through [`end_leftovers`], which finds them by
+//! their cgroup and by the mark in their environment. Their exit status is lost, and is told as lost.
+
+mod begin;
+mod capture;
+pub mod cgroup;
+mod cgroup_find;
+pub mod clock;
+mod ending;
+mod error;
+mod instance;
+mod keeper;
+mod launch;
+mod leftovers;
+pub mod link;
+pub mod logs;
+mod notify;
+pub mod procfs;
+pub mod protocol;
+mod scan;
+mod serve;
+mod setup;
+mod spawn;
+mod sys;
+mod writer;
+
+pub use error::KeeperError;
+pub use keeper::{KeeperOptions, run};
+pub use launch::{LaunchOptions, Launched, launch, raise_open_files};
+pub use leftovers::{Swept, end_leftovers};
+pub use link::Link;
+pub use writer::LogLimits;
+
+/// The environment variable that marks every process of a replica: `MARK/REPLICA/GENERATION/INCARNATION` (H18).
+pub const MARK_VARIABLE: &str = "HALE_INSTANCE";
