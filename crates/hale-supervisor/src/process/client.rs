@@ -1,0 +1,410 @@
+//! The agent's connection to the keeper: one task that owns it, and what it does when it breaks.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hale_health::{Exit, Time};
+use hale_keeper::{
+    KeeperError, Launched, end_leftovers, launch, link,
+    protocol::{
+        Answer, End, Event, ExitRecord, Hello, Message, Op, Request, Running, SpawnFailure, Start, Stop,
+        VERSION, Welcome,
+    },
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Notify, mpsc, oneshot},
+    time::sleep,
+};
+
+use super::{Table, id_of, key_of, spawn_error};
+use crate::runtime::{InstanceId, RuntimeEvent, SpawnError};
+
+/// Starts that may wait to be sent; who comes later waits.
+const ORDERS: usize = 256;
+/// Events that may wait for the driver; beyond it reports of the processes themselves are dropped (a later one says
+/// the same), exits never: there are no more of those than instances.
+const WAITING_EVENTS: usize = 4096;
+/// The longest wait between attempts to get a keeper again.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// What the task is asked.
+#[derive(Debug)]
+enum Order {
+    Start(Box<Start>, oneshot::Sender<Result<Running, SpawnError>>),
+    End(Duration, oneshot::Sender<()>),
+}
+
+/// Stops that were asked for and are not sent yet: one per instance, the shortest grace of all.
+#[derive(Debug, Default)]
+struct Stops {
+    wanted: Mutex<HashMap<InstanceId, (i32, Duration)>>,
+    news: Notify,
+}
+
+/// A handle to the task.
+#[derive(Debug)]
+pub(super) struct Client {
+    orders: mpsc::Sender<Order>,
+    stops: Arc<Stops>,
+    welcome: Arc<Mutex<Welcome>>,
+}
+
+impl Client {
+    pub(super) async fn connect(
+        keeper: Launched,
+        table: Arc<Table>,
+        tell: mpsc::Sender<RuntimeEvent>,
+    ) -> Result<Self, KeeperError> {
+        let (connection, welcome) = Connection::open(&keeper).await?;
+        let (orders, take) = mpsc::channel(ORDERS);
+        let (stops, welcome) = (Arc::new(Stops::default()), Arc::new(Mutex::new(welcome)));
+        let task = Task {
+            keeper: Some(keeper),
+            connection,
+            orders: take,
+            stops: Arc::clone(&stops),
+            welcome: Arc::clone(&welcome),
+            table,
+            tell,
+            untold: VecDeque::new(),
+            dropped: 0,
+            starts: HashMap::new(),
+            end: None,
+            next_id: 1,
+        };
+        tokio::spawn(task.run());
+        Ok(Self { orders, stops, welcome })
+    }
+
+    pub(super) async fn start(&self, start: Start) -> Result<Running, SpawnError> {
+        let (answer, wait) = oneshot::channel();
+        let lost = |_| unavailable("the connection to the keeper has ended");
+        self.orders.send(Order::Start(Box::new(start), answer)).await.map_err(|_| lost(()))?;
+        wait.await.map_err(|_| lost(()))?
+    }
+
+    pub(super) fn stop(&self, id: InstanceId, signal: i32, grace: Duration) {
+        let mut wanted = self.stops.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = wanted.entry(id).or_insert((signal, grace));
+        entry.1 = entry.1.min(grace);
+        drop(wanted);
+        self.stops.news.notify_one();
+    }
+
+    /// Returns when the keeper has ended.
+    pub(super) async fn end(&self, grace: Duration) {
+        let (answer, wait) = oneshot::channel();
+        if self.orders.send(Order::End(grace, answer)).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("keeper {} (release {}), cgroups: {}", welcome.pid, welcome.release, welcome.cgroups)
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+struct Connection {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    line: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(keeper: &Launched) -> Result<(Self, Welcome), KeeperError> {
+        let what = "talk to the keeper";
+        let failed = |source: io::Error| KeeperError::System { what, source };
+        let stream = link::connect(keeper.dir())?;
+        stream.set_nonblocking(true).map_err(failed)?;
+        let (reader, writer) = UnixStream::from_std(stream).map_err(failed)?.into_split();
+        let mut connection =
+            Self { reader: BufReader::with_capacity(64 * 1024, reader), writer, line: Vec::new() };
+        let end_with_agent = Some(keeper.options.keeper.end_with_agent);
+        let release = env!("CARGO_PKG_VERSION").to_owned();
+        let hello = Op::Hello(Hello { version: VERSION, release, end_with_agent });
+        connection.send(0, hello).await.map_err(failed)?;
+        loop {
+            match connection.next().await.map_err(failed)? {
+                Some(Message::Reply { answer: Answer::Welcome(welcome), .. }) => {
+                    return Ok((connection, welcome));
+                }
+                Some(_) => {}
+                None => return Err(failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
+            }
+        }
+    }
+
+    async fn send(&mut self, id: u64, op: Op) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&Request { id, op })?;
+        line.push(b'\n');
+        self.writer.write_all(&line).await
+    }
+
+    /// The next message; `None` at the end. Can be cancelled: what was read stays.
+    async fn next(&mut self) -> io::Result<Option<Message>> {
+        loop {
+            if self.reader.read_until(b'\n', &mut self.line).await? == 0 {
+                return Ok(None);
+            }
+            if self.line.last() != Some(&b'\n') {
+                return Ok(None);
+            }
+            let message = serde_json::from_slice(&self.line);
+            self.line.clear();
+            match message {
+                Ok(message) => return Ok(Some(message)),
+                // A newer keeper may say what this release does not know.
+                Err(error) => tracing::debug!(%error, "passed over a message of the keeper"),
+            }
+        }
+    }
+}
+
+/// Owns the connection.
+struct Task {
+    keeper: Option<Launched>,
+    connection: Connection,
+    orders: mpsc::Receiver<Order>,
+    stops: Arc<Stops>,
+    welcome: Arc<Mutex<Welcome>>,
+    table: Arc<Table>,
+    tell: mpsc::Sender<RuntimeEvent>,
+    untold: VecDeque<RuntimeEvent>,
+    dropped: u64,
+    starts: HashMap<u64, oneshot::Sender<Result<Running, SpawnError>>>,
+    end: Option<oneshot::Sender<()>>,
+    next_id: u64,
+}
+
+/// What came first.
+enum Next {
+    Order(Option<Order>),
+    Message(io::Result<Option<Message>>),
+    Stops,
+    Told(bool),
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            let next = tokio::select! {
+                biased;
+                permit = self.tell.reserve(), if !self.untold.is_empty() => match permit {
+                    Ok(permit) => {
+                        if let Some(event) = self.untold.pop_front() {
+                            permit.send(event);
+                        }
+                        Next::Told(true)
+                    }
+                    Err(_) => Next::Told(false),
+                },
+                message = self.connection.next() => Next::Message(message),
+                () = self.stops.news.notified() => Next::Stops,
+                order = self.orders.recv() => Next::Order(order),
+            };
+            let sent = match next {
+                Next::Told(true) => Ok(()),
+                // Nobody hears any more.
+                Next::Told(false) => {
+                    self.untold.clear();
+                    Ok(())
+                }
+                Next::Order(None) => return,
+                Next::Order(Some(order)) => self.carry_out(order).await,
+                Next::Stops => self.send_stops().await,
+                Next::Message(Ok(Some(message))) => self.take(message).await,
+                Next::Message(Ok(None)) => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                Next::Message(Err(error)) => Err(error),
+            };
+            if let Err(error) = sent
+                && !self.recover(&error).await
+            {
+                return;
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, order: Order) -> io::Result<()> {
+        self.next_id += 1;
+        match order {
+            Order::Start(start, answer) => {
+                self.starts.insert(self.next_id, answer);
+                self.connection.send(self.next_id, Op::Start(start)).await
+            }
+            Order::End(grace, answer) => {
+                self.end = Some(answer);
+                self.connection.send(self.next_id, Op::End(End { grace_ms: millis(grace) })).await
+            }
+        }
+    }
+
+    async fn send_stops(&mut self) -> io::Result<()> {
+        // A start that was ordered before is sent before: else the keeper would not know what to stop.
+        while let Ok(order) = self.orders.try_recv() {
+            self.carry_out(order).await?;
+        }
+        let wanted = std::mem::take(&mut *self.stops.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        for (id, (signal, grace)) in wanted {
+            self.next_id += 1;
+            let stop = Stop { key: key_of(&id), signal, grace_ms: millis(grace) };
+            self.connection.send(self.next_id, Op::Stop(stop)).await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, message: Message) -> io::Result<()> {
+        match message {
+            Message::Reply { id, answer } => {
+                if let Some(waiting) = self.starts.remove(&id) {
+                    let _ = waiting.send(result_of(answer));
+                } else if let Answer::Error(error) = answer {
+                    tracing::warn!(code = error.code, "the keeper refused: {}", error.detail);
+                }
+                Ok(())
+            }
+            Message::Event(event) => self.take_event(event).await,
+        }
+    }
+
+    async fn take_event(&mut self, event: Event) -> io::Result<()> {
+        match event {
+            Event::Exited { key, exit } => self.push(exited(id_of(key), &exit)),
+            Event::StopFailed { key, detail } => {
+                self.push(RuntimeEvent::StopFailed { id: id_of(key), detail })
+            }
+            Event::Notify { key, name, value, at } => {
+                let at = Time::from_nanos(at);
+                self.push(RuntimeEvent::Notify { id: id_of(key), name, value, at });
+            }
+            Event::Gone { key } => {
+                let id = id_of(key.clone());
+                self.table.lock().remove(&id);
+                self.push(RuntimeEvent::Gone { id });
+                self.next_id += 1;
+                self.connection.send(self.next_id, Op::Forget(key)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, event: RuntimeEvent) {
+        if matches!(event, RuntimeEvent::Notify { .. }) && self.untold.len() >= WAITING_EVENTS {
+            self.dropped += 1;
+            if self.dropped.is_power_of_two() {
+                tracing::warn!(
+                    dropped = self.dropped,
+                    "reports of processes were dropped: the driver is behind"
+                );
+            }
+            return;
+        }
+        self.untold.push_back(event);
+    }
+
+    /// The keeper is lost: ends what it ran, starts another, tells all instances as ended. False when there is
+    /// nothing more to do.
+    async fn recover(&mut self, error: &io::Error) -> bool {
+        for (_, waiting) in self.starts.drain() {
+            let _ = waiting.send(Err(unavailable("the keeper was lost during the start")));
+        }
+        if let Some(ended) = self.end.take() {
+            if let Some(mut keeper) = self.keeper.take() {
+                let _ = tokio::task::spawn_blocking(move || keeper.wait()).await;
+            }
+            let _ = ended.send(());
+            return false;
+        }
+        tracing::error!(%error, "the keeper was lost; its replicas are ended and a new one is started");
+        let mut again = Duration::from_millis(100);
+        loop {
+            match self.new_keeper().await {
+                Ok(()) => break,
+                Err(error) => tracing::error!(%error, "can't get a new keeper; trying again"),
+            }
+            // Nobody waits in vain meanwhile.
+            while let Ok(order) = self.orders.try_recv() {
+                match order {
+                    Order::Start(_, answer) => drop(answer.send(Err(unavailable("there is no keeper now")))),
+                    Order::End(_, answer) => {
+                        let _ = answer.send(());
+                        return false;
+                    }
+                }
+            }
+            if self.orders.is_closed() {
+                return false;
+            }
+            sleep(again).await;
+            again = (again * 2).min(AGAIN_MAX);
+        }
+        let lost: Vec<InstanceId> = self.table.lock().drain().map(|(id, _)| id).collect();
+        let at = now();
+        for id in lost {
+            self.push(RuntimeEvent::Exited { id: id.clone(), exit: Exit::default(), at });
+            self.push(RuntimeEvent::Gone { id });
+        }
+        true
+    }
+
+    async fn new_keeper(&mut self) -> Result<(), KeeperError> {
+        let Some(old) = &mut self.keeper else {
+            return Err(KeeperError::NotStarted("the last attempt did not end".to_owned()));
+        };
+        old.has_ended();
+        let options = old.options.clone();
+        let started = tokio::task::spawn_blocking(move || {
+            end_leftovers(&options.keeper.dir)?;
+            launch(options)
+        });
+        let keeper = started.await.map_err(|error| KeeperError::NotStarted(error.to_string()))??;
+        let (connection, welcome) = Connection::open(&keeper).await?;
+        self.connection = connection;
+        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = welcome;
+        self.keeper = Some(keeper);
+        Ok(())
+    }
+}
+
+fn exited(id: InstanceId, exit: &ExitRecord) -> RuntimeEvent {
+    let at = Time::from_nanos(exit.at);
+    RuntimeEvent::Exited { id, exit: Exit { code: exit.code, signal: exit.signal, oom: exit.oom }, at }
+}
+
+fn result_of(answer: Answer) -> Result<Running, SpawnError> {
+    match answer {
+        Answer::Started(running) => Ok(running),
+        Answer::Failed(failure) | Answer::Error(failure) => Err(error_of(failure)),
+        other => Err(spawn_error("internal", format!("the keeper answered a start with {other:?}"))),
+    }
+}
+
+fn error_of(failure: SpawnFailure) -> SpawnError {
+    const CODES: [&str; 5] = ["not_found", "not_executable", "no_such_directory", "not_allowed", "limits"];
+    let code = CODES.into_iter().find(|code| *code == failure.code).unwrap_or("internal");
+    spawn_error(code, failure.detail)
+}
+
+fn unavailable(detail: &str) -> SpawnError {
+    spawn_error("runtime_unavailable", detail)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The driver's scale: `CLOCK_BOOTTIME`.
+fn now() -> Time {
+    Time::from_nanos(hale_keeper::clock::boot_nanos())
+}

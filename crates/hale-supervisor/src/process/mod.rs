@@ -1,0 +1,254 @@
+//! The process runtime (N4): replicas are processes of this machine, children of the keeper.
+//!
+//! Everything that needs thought is done here, in the agent: environment, ports, users, programs by name. The keeper
+//! gets a finished order and carries it out, so that it can stay small and need no change when this does.
+//!
+//! If the keeper dies while the agent lives, its replicas have lost their parent: nobody would see them end. They are
+//! ended, a new keeper is started, and each is told as exited with its exit status lost, then as gone; the restart
+//! policy does the rest.
+
+mod account;
+mod client;
+mod env_file;
+mod environment;
+mod examine;
+mod expand;
+mod mask;
+mod ports;
+mod prepare;
+mod usage;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hale_health::{Generation, Incarnation};
+use hale_keeper::{
+    KeeperError, Launched,
+    protocol::{Key, Running},
+};
+use hale_model::{event::Forensics, spec::Run};
+use tokio::sync::mpsc;
+
+pub use environment::BaseEnvironment;
+pub use expand::expand;
+pub use hale_keeper::logs;
+pub use mask::Masker;
+pub use ports::{PortError, PortPool};
+
+use self::{client::Client, usage::Meter};
+use crate::runtime::{BoxFuture, InstanceId, Launch, Runtime, RuntimeEvent, SpawnError, Started, Usage};
+
+/// How many events may wait for the driver. What waits beyond that stays with the connection: exits always, reports
+/// of the processes themselves up to a bound.
+const EVENTS: usize = 1024;
+
+/// What this node allows and gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessOptions {
+    /// What a replica's environment begins with.
+    pub environment: BaseEnvironment,
+    /// The users a workload may ask for, by name or number (`--allow-user`); `None`: any.
+    pub allow_users: Option<BTreeSet<String>>,
+    /// Whether nothing may run as root (`--no-root`).
+    pub no_root: bool,
+    /// Where replicas are reached.
+    pub address: IpAddr,
+}
+
+impl Default for ProcessOptions {
+    fn default() -> Self {
+        Self {
+            environment: BaseEnvironment::Inherit,
+            allow_users: None,
+            no_root: false,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+}
+
+/// What is known of an instance while it may live.
+#[derive(Debug, Clone, Default)]
+struct Live {
+    running: Running,
+    /// Whether its start has not been answered yet.
+    starting: bool,
+    /// A stop that was asked for meanwhile.
+    stop_after: Option<(i32, Duration)>,
+    masker: Arc<Masker>,
+}
+
+/// Instances by name, shared with the connection.
+#[derive(Debug, Default)]
+struct Table {
+    live: Mutex<HashMap<InstanceId, Live>>,
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Live>> {
+        // What is in it is replaced whole; a panic elsewhere leaves it right.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, id: &InstanceId) -> Option<Live> {
+        self.lock().get(id).cloned()
+    }
+}
+
+/// Runs replicas as processes of this machine.
+#[derive(Debug)]
+pub struct ProcessRuntime {
+    options: Arc<ProcessOptions>,
+    dir: PathBuf,
+    client: Client,
+    table: Arc<Table>,
+    meter: Meter,
+    events: Mutex<Option<mpsc::Receiver<RuntimeEvent>>>,
+}
+
+impl ProcessRuntime {
+    /// Connects to a keeper that was started by [`hale_keeper::launch`]. To be called within an async runtime.
+    ///
+    /// # Errors
+    /// The keeper does not answer.
+    pub async fn connect(keeper: Launched, options: ProcessOptions) -> Result<Self, KeeperError> {
+        let (tell, events) = mpsc::channel(EVENTS);
+        let table = Arc::new(Table::default());
+        let dir = keeper.dir().to_owned();
+        let client = Client::connect(keeper, Arc::clone(&table), tell).await?;
+        Ok(Self {
+            options: Arc::new(options),
+            dir,
+            client,
+            table,
+            meter: Meter::default(),
+            events: Mutex::new(Some(events)),
+        })
+    }
+
+    /// Ends everything the keeper still runs, then the keeper; returns when it has ended, or after `limit`.
+    ///
+    /// Each replica gets its stop signal and `grace`. Whoever has stopped its replicas before ends nothing but the
+    /// keeper.
+    pub async fn shut_down(&self, grace: Duration, limit: Duration) {
+        if tokio::time::timeout(limit, self.client.end(grace)).await.is_err() {
+            tracing::warn!(limit_seconds = limit.as_secs_f64(), "the keeper has not ended in time");
+        }
+    }
+
+    /// Which cgroups are in use and since which boot, as the keeper told: for logs and diagnostics.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.client.describe()
+    }
+
+    async fn start_one(&self, launch: Launch) -> Result<Started, SpawnError> {
+        let options = Arc::clone(&self.options);
+        let id = launch.id.clone();
+        // Entered first: a stop may come before the start is done, and its end may be told before its start is.
+        self.table.lock().insert(id.clone(), Live { starting: true, ..Live::default() });
+        let started = self.start_entered(&id, launch, options).await;
+        let mut live = self.table.lock();
+        let stop = live.get_mut(&id).and_then(|it| {
+            it.starting = false;
+            it.stop_after.take()
+        });
+        if started.is_err() {
+            live.remove(&id);
+        }
+        drop(live);
+        if let Some((signal, grace)) = stop {
+            // For one that did not start this tells that it is gone.
+            self.client.stop(id, signal, grace);
+        }
+        started
+    }
+
+    async fn start_entered(
+        &self,
+        id: &InstanceId,
+        launch: Launch,
+        options: Arc<ProcessOptions>,
+    ) -> Result<Started, SpawnError> {
+        // It reads files: of environment, of users, of programs on the way of PATH.
+        let prepared = tokio::task::spawn_blocking(move || prepare::prepare(&launch, &options)).await;
+        let prepared = prepared
+            .map_err(|error| spawn_error("internal", format!("can't prepare {}: {error}", id.replica)))??;
+        if let Some(live) = self.table.lock().get_mut(id) {
+            live.masker = Arc::new(prepared.masker);
+        }
+        let running = self.client.start(prepared.start).await?;
+        for warning in &running.warnings {
+            tracing::warn!(replica = %id.replica, "{warning}");
+        }
+        let pid = running.pid;
+        if let Some(live) = self.table.lock().get_mut(id) {
+            live.running = running;
+        }
+        Ok(Started { pid: Some(pid), container_id: None, address: self.options.address })
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Started, SpawnError>> {
+        Box::pin(self.start_one(launch))
+    }
+
+    fn stop(&self, id: &InstanceId, signal: i32, grace: Duration) {
+        if let Some(live) = self.table.lock().get_mut(id).filter(|it| it.starting) {
+            let grace = live.stop_after.map_or(grace, |(_, earlier)| earlier.min(grace));
+            live.stop_after = Some((signal, grace));
+            return;
+        }
+        self.client.stop(id.clone(), signal, grace);
+    }
+
+    fn events(&self) -> Option<mpsc::Receiver<RuntimeEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn examine(&self, id: &InstanceId, limit: Duration) -> BoxFuture<'_, Forensics> {
+        let files = self.log_files(&id.replica);
+        Box::pin(examine::examine(self.table.get(id), files, limit))
+    }
+
+    fn usage(&self, id: &InstanceId) -> Option<Usage> {
+        let live = self.table.get(id)?;
+        self.meter.usage(&live.running)
+    }
+
+    fn log_files(&self, replica: &str) -> Vec<PathBuf> {
+        logs::files(&self.dir, replica)
+    }
+}
+
+fn key_of(id: &InstanceId) -> Key {
+    Key { replica: id.replica.clone(), generation: id.generation.0, incarnation: id.incarnation.0 }
+}
+
+fn id_of(key: Key) -> InstanceId {
+    InstanceId {
+        replica: key.replica,
+        generation: Generation(key.generation),
+        incarnation: Incarnation(key.incarnation),
+    }
+}
+
+fn spawn_error(code: &'static str, detail: impl Into<String>) -> SpawnError {
+    SpawnError { code, detail: detail.into() }
+}
+
+/// What is run, where it is a process.
+fn process_of(run: &Run) -> &hale_model::spec::Process {
+    match run {
+        Run::Process(process) => process,
+    }
+}

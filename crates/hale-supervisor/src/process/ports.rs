@@ -1,0 +1,197 @@
+//! Ports for replicas (N4): from a pool outside the kernel's ephemeral range, each tried before it is given.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
+    ops::RangeInclusive,
+};
+
+use hale_model::spec::Port;
+
+/// The pool when nobody says otherwise: below where the kernel takes ports for outgoing connections (32768 and up).
+const DEFAULT: RangeInclusive<u16> = 20_000..=29_999;
+
+/// No port could be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no port is free for {replica} ({port}) between {first} and {last}: {tried} tried, the others are given away"
+)]
+pub struct PortError {
+    /// For which replica.
+    pub replica: String,
+    /// For which of its ports.
+    pub port: String,
+    /// The first of the pool.
+    pub first: u16,
+    /// The last of the pool.
+    pub last: u16,
+    /// How many could not be bound.
+    pub tried: usize,
+}
+
+/// Gives ports to replicas, and keeps each replica's for its next start while nobody else has taken it.
+#[derive(Debug)]
+pub struct PortPool {
+    range: RangeInclusive<u16>,
+    /// By replica and port name.
+    given: HashMap<(String, String), u16>,
+    taken: HashSet<u16>,
+    next: u16,
+}
+
+impl Default for PortPool {
+    fn default() -> Self {
+        Self::new(DEFAULT)
+    }
+}
+
+impl PortPool {
+    /// A pool of this range, less what of it the kernel uses for outgoing connections.
+    #[must_use]
+    pub fn new(range: RangeInclusive<u16>) -> Self {
+        let range = outside_ephemeral(range, ephemeral());
+        let next = *range.start();
+        Self { range, given: HashMap::new(), taken: HashSet::new(), next }
+    }
+
+    /// The ports of one start: fixed ones as they are, the others from the pool, the same as last time where they can
+    /// still be bound. Binds and lets go of sockets.
+    ///
+    /// # Errors
+    /// The pool is exhausted.
+    pub fn assign(&mut self, replica: &str, ports: &[Port]) -> Result<BTreeMap<String, u16>, PortError> {
+        let mut assigned = BTreeMap::new();
+        for port in ports {
+            let number = if port.port == 0 { self.pick(replica, &port.name)? } else { port.port };
+            assigned.insert(port.name.clone(), number);
+        }
+        Ok(assigned)
+    }
+
+    /// The replica is no more: its ports are free for others.
+    pub fn release(&mut self, replica: &str) {
+        let taken = &mut self.taken;
+        self.given.retain(|(of, _), port| {
+            let keep = of != replica;
+            if !keep {
+                taken.remove(port);
+            }
+            keep
+        });
+    }
+
+    fn pick(&mut self, replica: &str, name: &str) -> Result<u16, PortError> {
+        let key = (replica.to_owned(), name.to_owned());
+        if let Some(port) = self.given.get(&key).copied() {
+            if can_bind(port) {
+                return Ok(port);
+            }
+            self.taken.remove(&port);
+            self.given.remove(&key);
+        }
+        let mut tried = 0;
+        for _ in self.range.clone() {
+            let port = self.next;
+            self.next = if port >= *self.range.end() { *self.range.start() } else { port + 1 };
+            if self.taken.contains(&port) {
+                continue;
+            }
+            if can_bind(port) {
+                self.taken.insert(port);
+                self.given.insert(key, port);
+                return Ok(port);
+            }
+            tried += 1;
+        }
+        let (first, last) = (*self.range.start(), *self.range.end());
+        Err(PortError { replica: key.0, port: key.1, first, last, tried })
+    }
+}
+
+/// Whether a replica could listen there, on loopback or everywhere, by IPv4 or IPv6.
+fn can_bind(port: u16) -> bool {
+    let addresses: [IpAddr; 3] =
+        [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    addresses.iter().all(|address| match TcpListener::bind((*address, port)) {
+        Ok(_) => true,
+        // A machine without IPv6 takes nothing away.
+        Err(error) => address.is_ipv6() && error.kind() != io::ErrorKind::AddrInUse,
+    })
+}
+
+/// The kernel's range for outgoing connections.
+fn ephemeral() -> RangeInclusive<u16> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_ascii_whitespace().filter_map(|it| it.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) => first..=last,
+        _ => 32_768..=60_999,
+    }
+}
+
+/// The longer of the two parts that lie outside; the range itself if none does, as a collision that is tried for is
+/// better than no port.
+fn outside_ephemeral(range: RangeInclusive<u16>, ephemeral: RangeInclusive<u16>) -> RangeInclusive<u16> {
+    let (first, last) = (*range.start(), *range.end());
+    if *ephemeral.start() > last || *ephemeral.end() < first {
+        return range;
+    }
+    let below = ephemeral.start().checked_sub(1).filter(|it| *it >= first).map(|it| first..=it);
+    let above = ephemeral.end().checked_add(1).filter(|it| *it <= last).map(|it| it..=last);
+    [below, above].into_iter().flatten().max_by_key(ExactSizeIterator::len).unwrap_or(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports() -> Vec<Port> {
+        let port = |name: &str, port| Port { name: name.to_owned(), port };
+        vec![port("http", 0), port("admin", 0), port("fixed", 7)]
+    }
+
+    #[test]
+    fn a_replica_keeps_its_ports_and_others_get_others() {
+        let mut pool = PortPool::default();
+        let first = pool.assign("web-0", &ports()).unwrap();
+        let other = pool.assign("web-1", &ports()).unwrap();
+        assert_eq!(first["fixed"], 7);
+        assert!(first.values().all(|it| *it == 7 || (20_000..=29_999).contains(it)));
+        assert!(first["http"] != first["admin"] && first["http"] != other["http"]);
+        assert_eq!(pool.assign("web-0", &ports()).unwrap(), first);
+    }
+
+    #[test]
+    fn a_port_that_somebody_took_is_replaced() {
+        let mut pool = PortPool::default();
+        let first = pool.assign("web-0", &ports()).unwrap();
+        let _taken = TcpListener::bind(("127.0.0.1", first["http"])).unwrap();
+        let second = pool.assign("web-0", &ports()).unwrap();
+        assert_ne!(second["http"], first["http"]);
+        assert_eq!(second["admin"], first["admin"]);
+    }
+
+    #[test]
+    fn an_exhausted_pool_says_so_and_a_released_port_is_given_again() {
+        let base = *PortPool::default().range.start() + 9_000;
+        let mut pool = PortPool::new(base..=base + 2);
+        let free = (base..=base + 2).filter(|it| can_bind(*it)).count();
+        let one = vec![Port { name: "p".to_owned(), port: 0 }];
+        for number in 0..free {
+            pool.assign(&format!("a-{number}"), &one).unwrap();
+        }
+        let error = pool.assign("b-0", &one).unwrap_err();
+        assert_eq!((error.first, error.last), (base, base + 2));
+        pool.release("a-0");
+        assert!(pool.assign("b-0", &one).is_ok());
+    }
+
+    #[test]
+    fn the_pool_keeps_out_of_the_kernels_own_range() {
+        assert_eq!(outside_ephemeral(20_000..=29_999, 32_768..=60_999), 20_000..=29_999);
+        assert_eq!(outside_ephemeral(20_000..=29_999, 25_000..=65_535), 20_000..=24_999);
+        assert_eq!(outside_ephemeral(20_000..=29_999, 1_024..=22_000), 22_001..=29_999);
+        assert_eq!(outside_ephemeral(20_000..=29_999, 1_024..=65_535), 20_000..=29_999);
+    }
+}
