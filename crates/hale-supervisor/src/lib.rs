@@ -1,5 +1,9 @@
 //! Driving the lifecycle machines of `hale-health`: replicas on a runtime, and components of a program that embeds it.
 
 pub mod process;
+pub mod clock;
+pub mod ports;
+pub mod prober;
 pub mod runtime;
+pub mod sim;
 pub mod sink;
