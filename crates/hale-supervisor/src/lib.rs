@@ -2,6 +2,7 @@
 
 pub mod process;
 pub mod clock;
+pub mod mask;
 pub mod ports;
 pub mod prober;
 pub mod runtime;
