@@ -8,3 +8,4 @@ pub mod prober;
 pub mod runtime;
 pub mod sim;
 pub mod sink;
+pub mod supervisor;

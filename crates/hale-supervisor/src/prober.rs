@@ -3,7 +3,7 @@
 //! A prober decides nothing about health. The driver knows no more of it than this trait, so that the engine of
 //! `hale-check`, the closures of an embedding program and a scripted one in tests are alike to it.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use hale_health::{Outcome, ProbeKind};
 use hale_model::spec::{Probe, Workload};
@@ -26,8 +26,10 @@ pub struct Ask {
     pub address: IpAddr,
     /// Its ports by name.
     pub ports: BTreeMap<String, u16>,
-    /// Whether the first check runs as soon as the initial delay is over, rather than spread over the period (H10).
-    pub at_once: bool,
+    /// The earliest first check, from now.
+    pub first_after: Duration,
+    /// Whether the first check is spread over a period; else it runs as soon as `first_after` is over (H10).
+    pub spread: bool,
 }
 
 /// An outcome and whose it is.

@@ -111,8 +111,8 @@ impl SimProber {
 
     async fn keep_asking(self: Arc<Self>, ask: Ask) {
         let timing = ask.probe.timing;
-        let spread = if ask.at_once { Duration::ZERO } else { timing.period };
-        let mut due = self.clock.now() + timing.initial_delay + spread;
+        let spread = if ask.spread { timing.period } else { Duration::ZERO };
+        let mut due = self.clock.now() + ask.first_after + spread;
         loop {
             self.clock.sleep_until(due).await;
             let asked = self.check(&ask).await;

@@ -1,0 +1,217 @@
+//! What the world tells: ends, outcomes, and what became of what was begun.
+
+use std::time::Duration;
+
+use hale_health::{Exit, Handled, Incarnation, Input, Outcome, Time, Verdict};
+use hale_model::report::{OutcomeRecord, Report};
+use tracing::{debug, warn};
+
+use super::{
+    core::{Back, Core, World},
+    slot::Run,
+    start,
+    unit::Unit,
+};
+use crate::{
+    prober::Asked,
+    runtime::{InstanceId, RuntimeEvent, SpawnError, Started},
+};
+
+/// How long forensics may take, after an end too (H25).
+const EXAMINE: Duration = Duration::from_secs(2);
+
+/// Start errors that no second attempt mends by itself.
+const PERMANENT: [&str; 4] = ["not_found", "not_executable", "no_such_user", "not_allowed"];
+
+/// A replica's name apart: its workload and its ordinal.
+pub(super) fn split(replica: &str) -> Option<(&str, u32)> {
+    let (workload, ordinal) = replica.rsplit_once('-')?;
+    Some((workload, ordinal.parse().ok()?))
+}
+
+impl Core {
+    /// The unit and ordinal of a run, if it is the last run of its replica.
+    fn present(&mut self, id: &InstanceId) -> Option<(&mut Unit, u32)> {
+        let (workload, ordinal) = split(&id.replica)?;
+        let unit = self.units.get_mut(workload)?;
+        unit.slots.get(&ordinal)?.run.as_ref().filter(|run| run.id == *id)?;
+        Some((unit, ordinal))
+    }
+
+    pub(super) fn run_mut(&mut self, id: &InstanceId) -> Option<&mut Run> {
+        let (unit, ordinal) = self.present(id)?;
+        unit.slot(ordinal).run_of(id.incarnation)
+    }
+
+    pub(super) fn feed_run(&mut self, now: Time, id: &InstanceId, input: impl FnOnce(Incarnation) -> Input) {
+        if let Some((unit, ordinal)) = self.present(id) {
+            let name = unit.spec.name.clone();
+            self.feed(now, &name, ordinal, input(id.incarnation));
+        }
+    }
+
+    pub(super) fn on_runtime(&mut self, now: Time, event: RuntimeEvent) {
+        match event {
+            RuntimeEvent::Exited { id, exit, at } => self.on_exited(now, &id, exit, at),
+            RuntimeEvent::Gone { id } => self.on_gone(now, &id),
+            RuntimeEvent::StopFailed { id, detail } => {
+                self.feed_run(now, &id, |incarnation| Input::StopFailed { incarnation, detail });
+            }
+            RuntimeEvent::Notify { id, name, value, at } => self.on_notify(now, &id, &name, &value, at),
+        }
+    }
+
+    fn on_exited(&mut self, now: Time, id: &InstanceId, exit: Exit, at: Time) {
+        let Some((unit, ordinal)) = self.present(id) else { return };
+        let Some(run) = unit.slot(ordinal).run_of(id.incarnation) else { return };
+        if run.started.is_none() {
+            run.early.exit = Some((exit, at));
+            return;
+        }
+        self.feed_run(now, id, |incarnation| Input::Exited { incarnation, exit });
+        let Some((unit, ordinal)) = self.present(id) else { return };
+        let unasked = unit.machine.replica(ordinal).is_some_and(|it| it.next_start().is_some());
+        let Some(slot) = unit.slots.get(&ordinal).filter(|slot| unasked && slot.forensics.is_none()) else { return };
+        if let Some(run) = &slot.run {
+            start::examine(&self.world, run, EXAMINE, true);
+        }
+    }
+
+    fn on_gone(&mut self, now: Time, id: &InstanceId) {
+        let Some((unit, ordinal)) = self.present(id) else { return };
+        let Some(run) = unit.slot(ordinal).run_of(id.incarnation) else { return };
+        if run.started.is_none() {
+            run.early.gone = true;
+            return;
+        }
+        self.feed_run(now, id, |incarnation| Input::Gone { incarnation });
+    }
+
+    pub(super) fn on_back(&mut self, now: Time, back: Back) {
+        match back {
+            Back::Started { id, result } => self.on_started(now, &id, result),
+            Back::Drained { id } => self.feed_run(now, &id, |incarnation| Input::Drained { incarnation }),
+            Back::Examined { id, forensics, ended } => {
+                if let Some((unit, ordinal)) = self.present(&id) {
+                    unit.slot(ordinal).forensics = Some(forensics);
+                }
+                if !ended {
+                    self.feed_run(now, &id, |incarnation| Input::Examined { incarnation });
+                }
+            }
+        }
+    }
+
+    fn on_started(&mut self, now: Time, id: &InstanceId, result: Result<Started, SpawnError>) {
+        let wall = self.world.clock.wall();
+        let Some((unit, ordinal)) = self.present(id) else {
+            // Nobody wants it any more: its replica was forgotten meanwhile.
+            if result.is_ok() {
+                warn!(replica = id.replica, "started after its replica was forgotten: ended again");
+                self.world.runtime.stop(id, rustix::process::Signal::KILL.as_raw(), Duration::ZERO);
+            }
+            return;
+        };
+        let name = unit.spec.name.clone();
+        let Some(run) = unit.slot(ordinal).run_of(id.incarnation) else { return };
+        let started = match result {
+            Ok(started) => started,
+            Err(error) => {
+                let permanent = PERMANENT.contains(&error.code);
+                let detail = format!("{}: {}", error.code, error.detail);
+                return self.feed(now, &name, ordinal, Input::SpawnFailed {
+                    incarnation: id.incarnation,
+                    permanent,
+                    detail,
+                });
+            }
+        };
+        run.started = Some(started);
+        run.started_at = Some(wall);
+        let early = run.early;
+        self.feed_run(now, id, |incarnation| Input::Spawned { incarnation });
+        if let Some(unit) = self.units.get_mut(&name) {
+            unit.sync_endpoint(ordinal, &self.world, "started");
+        }
+        if let Some((exit, at)) = early.exit {
+            self.on_exited(now, id, exit, at);
+        }
+        if early.gone {
+            self.on_gone(now, id);
+        }
+    }
+
+    /// An outcome meets the machine of its replica exactly once, and is told exactly once.
+    pub(super) fn on_asked(&mut self, now: Time, asked: Asked) {
+        let Asked { id, outcome, excerpt } = asked;
+        let Some((unit, ordinal)) = self.present(&id) else { return };
+        let name = unit.spec.name.clone();
+        let mut decisions = Vec::new();
+        let taken = unit.machine.handle(now, ordinal, Input::Outcome(outcome.clone()), &mut decisions);
+        if matches!(taken, Ok(Handled::Dropped)) && decisions.is_empty() {
+            return;
+        }
+        let Some((unit, ordinal)) = self.present(&id) else { return };
+        let record = record(&self.world, unit, ordinal, &id, &outcome);
+        log_failure(&record);
+        if let Some(run) = unit.slot(ordinal).run_of(id.incarnation) {
+            run.remember(in_one_line(&record, excerpt.as_deref()));
+        }
+        let changed = unit.carry_out(now, &self.world, decisions, Some(Report::Outcome(record)));
+        self.unsettled |= changed;
+        self.reschedule(&name);
+    }
+}
+
+/// An outcome for the record, with its count.
+fn record(world: &World, unit: &Unit, ordinal: u32, id: &InstanceId, outcome: &Outcome) -> OutcomeRecord {
+    let state = unit.machine.replica(ordinal).and_then(|it| it.probe(outcome.probe));
+    let (reason, detail) = match &outcome.verdict {
+        Verdict::Success => (None, None),
+        Verdict::Failure { reason, detail } => (Some(*reason), Some(detail.clone())),
+    };
+    let (consecutive, threshold) = state.map_or((1, 1), |state| match reason {
+        None => (state.consecutive_successes(), state.success_threshold()),
+        Some(reason) if reason.is_prober_error() => (state.prober_errors(), state.failure_threshold()),
+        Some(_) => (state.consecutive_failures(), state.failure_threshold()),
+    });
+    OutcomeRecord {
+        subject: id.replica.clone(),
+        probe: Some(outcome.probe),
+        incarnation: id.incarnation.0,
+        at: world.clock.wall_at(outcome.started_at),
+        took_ms: outcome.took.as_secs_f64() * 1000.0,
+        reason,
+        detail,
+        consecutive,
+        threshold,
+    }
+}
+
+fn log_failure(record: &OutcomeRecord) {
+    if let (Some(reason), Some(probe)) = (record.reason, record.probe) {
+        debug!(
+            replica = record.subject,
+            probe = probe.as_str(),
+            count = record.consecutive,
+            threshold = record.threshold,
+            reason = reason.as_str(),
+            detail = record.detail,
+            "check failed"
+        );
+    }
+}
+
+/// `12:00:01.5Z liveness: timeout 2/3, 3000 ms: no answer`, and what came back, for forensics.
+fn in_one_line(record: &OutcomeRecord, excerpt: Option<&str>) -> String {
+    let probe = record.probe.map_or("check", |it| it.as_str());
+    let (at, took) = (record.at, record.took_ms);
+    let told = match (record.reason, &record.detail) {
+        (Some(reason), Some(detail)) => {
+            format!("{reason} {}/{}, {took:.1} ms: {detail}", record.consecutive, record.threshold)
+        }
+        _ => format!("success, {took:.1} ms"),
+    };
+    let excerpt = excerpt.map(|it| format!("; answered {it:?}")).unwrap_or_default();
+    format!("{at} {probe}: {told}{excerpt}")
+}

@@ -1,0 +1,112 @@
+//! What the driver itself knows of one replica: where it runs and what was told of it last. What it means is the
+//! machine's.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use hale_health::{Exit, Incarnation, Time};
+use hale_model::{
+    event::{Forensics, Instance},
+    report::EndpointReport,
+    spec::Workload,
+};
+use jiff::Timestamp;
+
+use crate::runtime::{InstanceId, Started};
+
+/// How many outcomes of a run are kept for forensics.
+const RECENT: usize = 30;
+
+/// One replica.
+pub(super) struct Slot {
+    /// `web-0`.
+    pub(super) name: String,
+    /// Its ports, kept from run to run where they can be.
+    pub(super) ports: BTreeMap<String, u16>,
+    /// Its last run.
+    pub(super) run: Option<Run>,
+    /// What was told of its endpoint last.
+    pub(super) told: Option<EndpointReport>,
+    /// What was kept of an instance that ended, until its restart is told.
+    pub(super) forensics: Option<Box<Forensics>>,
+}
+
+/// One run.
+pub(super) struct Run {
+    pub(super) id: InstanceId,
+    /// What it was started with; a changed declaration takes effect at the next start.
+    pub(super) spec: Arc<Workload>,
+    pub(super) ports: BTreeMap<String, u16>,
+    /// What came of the start, once known.
+    pub(super) started: Option<Started>,
+    pub(super) started_at: Option<Timestamp>,
+    /// An end that was heard of before the start was.
+    pub(super) early: Early,
+    /// Its last outcomes, newest last, in one line each.
+    pub(super) recent: VecDeque<String>,
+    /// What the process says of itself (H9).
+    pub(super) status_text: Option<String>,
+    /// Which of its probes are asked now.
+    pub(super) probing: [bool; 3],
+    /// Its end was hurried.
+    pub(super) hurried: bool,
+}
+
+/// An end that was heard of before the start was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Early {
+    pub(super) exit: Option<(Exit, Time)>,
+    pub(super) gone: bool,
+}
+
+impl Slot {
+    pub(super) fn new(name: String) -> Self {
+        Self { name, ports: BTreeMap::new(), run: None, told: None, forensics: None }
+    }
+
+    /// The run of this number, if it is the last one.
+    pub(super) fn run_of(&mut self, incarnation: Incarnation) -> Option<&mut Run> {
+        self.run.as_mut().filter(|run| run.id.incarnation == incarnation)
+    }
+
+    /// Which run an event is about.
+    pub(super) fn instance(&self, workload: &str, node: &str, runtime: &str) -> Instance {
+        let run = self.run.as_ref();
+        let started = run.and_then(|run| run.started.as_ref());
+        Instance {
+            workload: workload.to_owned(),
+            node: node.to_owned(),
+            runtime: runtime.to_owned(),
+            pid: started.and_then(|it| it.pid),
+            container_id: started.and_then(|it| it.container_id.clone()),
+            generation: run.map_or(0, |run| run.id.generation.0),
+            incarnation: run.map_or(0, |run| run.id.incarnation.0),
+        }
+    }
+}
+
+impl Run {
+    pub(super) const fn new(id: InstanceId, spec: Arc<Workload>, ports: BTreeMap<String, u16>) -> Self {
+        Self {
+            id,
+            spec,
+            ports,
+            started: None,
+            started_at: None,
+            early: Early { exit: None, gone: false },
+            recent: VecDeque::new(),
+            status_text: None,
+            probing: [false; 3],
+            hurried: false,
+        }
+    }
+
+    pub(super) fn remember(&mut self, line: String) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(line);
+    }
+}

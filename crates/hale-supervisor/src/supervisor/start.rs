@@ -1,0 +1,147 @@
+//! What takes time: starting, draining, examining. Each in a task of its own, which reports back.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use hale_health::{Incarnation, ProbeKind, Time};
+use hale_model::{event::Forensics, spec::Probe};
+
+use super::{
+    core::{Back, World},
+    slot::Run,
+    unit::Unit,
+};
+use crate::{
+    mask,
+    prober::Ask,
+    runtime::{InstanceId, Launch, SpawnError, Started},
+};
+
+/// The most that forensics may hold, bytes (H25).
+const FORENSICS_BYTES: usize = 256 * 1024;
+
+/// Starts a run of a replica.
+pub(super) fn spawn(unit: &mut Unit, world: &World, ordinal: u32, incarnation: Incarnation) {
+    let spec = Arc::clone(&unit.spec);
+    let slot = unit.slot(ordinal);
+    let id = InstanceId { replica: slot.name.clone(), generation: world.generation, incarnation };
+    let ports = take_ports(world, &spec, &mut slot.ports);
+    let known = ports.as_ref().cloned().unwrap_or_default();
+    slot.run = Some(Run::new(id.clone(), Arc::clone(&spec), known));
+    let (runtime, back) = (Arc::clone(&world.runtime), world.back.clone());
+    tokio::spawn(async move {
+        let result = match ports {
+            Ok(ports) => runtime.start(Launch { id: id.clone(), workload: spec, ports }).await,
+            Err(error) => Err(error),
+        };
+        // An error means that the supervisor is gone.
+        let _ = back.send(Back::Started { id, result }).await;
+    });
+}
+
+/// A number for each port of a workload: the declared one, or one from the pool, the same as before if it is free.
+fn take_ports(
+    world: &World,
+    spec: &hale_model::spec::Workload,
+    held: &mut BTreeMap<String, u16>,
+) -> Result<BTreeMap<String, u16>, SpawnError> {
+    held.retain(|name, port| {
+        let still = spec.port(name).is_some_and(|it| it.port == 0);
+        if !still {
+            world.ports.give_back(*port);
+        }
+        still
+    });
+    let mut ports = BTreeMap::new();
+    for port in &spec.ports {
+        let number = match port.port {
+            0 => {
+                let number = world.ports.take(held.remove(&port.name))?;
+                held.insert(port.name.clone(), number);
+                number
+            }
+            number => number,
+        };
+        ports.insert(port.name.clone(), number);
+    }
+    Ok(ports)
+}
+
+/// What a probe of a run asks.
+pub(super) fn ask(run: &Run, started: &Started, probe: &Probe, kind: ProbeKind) -> Ask {
+    Ask {
+        id: run.id.clone(),
+        kind,
+        probe: probe.clone(),
+        workload: Arc::clone(&run.spec),
+        address: started.address,
+        ports: run.ports.clone(),
+        first_after: Duration::ZERO,
+        spread: false,
+    }
+}
+
+/// Waits until nobody sends traffic to a run any more, or until `until`, when its machine goes on by itself.
+pub(super) fn drain(world: &World, id: InstanceId, until: Time) {
+    let (drain, clock, back) = (Arc::clone(&world.drain), Arc::clone(&world.clock), world.back.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = drain.drained(&id) => {
+                let _ = back.send(Back::Drained { id }).await;
+            }
+            () = clock.sleep_until(until) => {}
+        }
+    });
+}
+
+/// Keeps what a run is doing, bounded in time and size and with secrets masked (H25).
+pub(super) fn examine(world: &World, run: &Run, limit: Duration, ended: bool) {
+    let (runtime, clock, back) = (Arc::clone(&world.runtime), Arc::clone(&world.clock), world.back.clone());
+    let (id, outcomes) = (run.id.clone(), run.recent.iter().cloned().collect::<Vec<_>>());
+    let until = clock.now() + limit;
+    tokio::spawn(async move {
+        let mut forensics = tokio::select! {
+            forensics = runtime.examine(&id, limit) => forensics,
+            () = clock.sleep_until(until) => {
+                Forensics { missing: vec![format!("nothing could be had within {limit:?}")], ..Forensics::default() }
+            }
+        };
+        forensics.probe_outcomes = outcomes;
+        let forensics = Box::new(bounded(forensics));
+        let _ = back.send(Back::Examined { id, forensics, ended }).await;
+    });
+}
+
+/// Without secrets, and cut to size: what is oldest goes.
+fn bounded(mut forensics: Forensics) -> Forensics {
+    forensics.log_tail = mask::lines(forensics.log_tail.iter().map(String::as_str));
+    forensics.probe_outcomes = mask::lines(forensics.probe_outcomes.iter().map(String::as_str));
+    let size = |lines: &[String]| lines.iter().map(|line| line.len() + 4).sum::<usize>();
+    let rest = size(&forensics.probe_outcomes) + size(&forensics.waiting_in) + size(&forensics.missing);
+    let mut room = FORENSICS_BYTES.saturating_sub(rest);
+    let kept = forensics.log_tail.iter().rev().take_while(|line| {
+        let fits = line.len() + 4 <= room;
+        room = room.saturating_sub(line.len() + 4);
+        fits
+    });
+    let dropped = forensics.log_tail.len() - kept.count();
+    if dropped > 0 {
+        forensics.log_tail.drain(..dropped);
+        forensics.missing.push(format!("{dropped} older lines of output"));
+    }
+    forensics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forensics_keep_the_newest_lines_and_no_secret() {
+        let tail = (0..1000).map(|n| format!("{n} password=x {}", "y".repeat(1000))).collect();
+        let kept = bounded(Forensics { log_tail: tail, ..Forensics::default() });
+        let size: usize = kept.log_tail.iter().map(String::len).sum();
+        assert!(size < FORENSICS_BYTES && size > FORENSICS_BYTES / 2);
+        assert!(kept.log_tail.last().is_some_and(|line| line.starts_with("999 password=[masked]")));
+        assert_eq!(kept.missing.len(), 1);
+    }
+}

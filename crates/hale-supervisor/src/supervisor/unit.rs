@@ -1,0 +1,251 @@
+//! One workload: its machine, its replicas, and carrying out what the machine decides.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use hale_health::{Decision, Dependency, Incarnation, Note, ProbeKind, Time};
+use hale_model::{
+    report::{EndpointReport, Report},
+    spec::{Check, Probe, Workload},
+};
+use tracing::info;
+
+use super::{core::World, notes, roll::Round, slot::Slot, start};
+use crate::prober::Ask;
+
+/// One workload.
+pub(super) struct Unit {
+    /// What is declared.
+    pub(super) spec: Arc<Workload>,
+    pub(super) machine: hale_health::Workload,
+    pub(super) slots: BTreeMap<u32, Slot>,
+    /// What its machine was told of its dependencies last.
+    pub(super) dependency: Dependency,
+    /// Restarts that somebody follows.
+    pub(super) rounds: Vec<Round>,
+    /// No longer declared: forgotten once nothing is left.
+    pub(super) leaving: bool,
+    /// Declared anew while it was leaving.
+    pub(super) again: Option<Arc<Workload>>,
+    /// Told to stop by the shutdown.
+    pub(super) stopping: bool,
+    /// When it was scheduled to be woken.
+    pub(super) due: Option<Time>,
+}
+
+/// The probe of a kind.
+pub(super) const fn probe(spec: &Workload, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Startup => spec.startup.as_ref(),
+        ProbeKind::Liveness => spec.liveness.as_ref(),
+        ProbeKind::Readiness => spec.readiness.as_ref(),
+    }
+}
+
+impl Unit {
+    pub(super) fn new(spec: Arc<Workload>, machine: hale_health::Workload) -> Self {
+        Self {
+            spec,
+            machine,
+            slots: BTreeMap::new(),
+            dependency: Dependency::Ok,
+            rounds: Vec::new(),
+            leaving: false,
+            again: None,
+            stopping: false,
+            due: None,
+        }
+    }
+
+    /// When its machine, or somebody who follows it, wants to be woken.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let rounds = self.rounds.iter().filter_map(|round| round.until);
+        self.machine.next_deadline().into_iter().chain(rounds).min()
+    }
+
+    pub(super) fn slot(&mut self, ordinal: u32) -> &mut Slot {
+        let spec = &self.spec;
+        self.slots.entry(ordinal).or_insert_with(|| Slot::new(spec.replica_name(ordinal)))
+    }
+
+    /// Carries out what the machine decided, in order; but what consumers of endpoints must know comes first (H13),
+    /// and `first`, the outcome that caused it all, before the rest. Returns whether anything has changed that others
+    /// may depend on.
+    pub(super) fn carry_out(
+        &mut self,
+        now: Time,
+        world: &World,
+        decisions: Vec<(u32, Decision)>,
+        first: Option<Report>,
+    ) -> bool {
+        for (ordinal, decision) in &decisions {
+            match decision {
+                Decision::Ready(change) => self.sync_endpoint(*ordinal, world, &change.reason),
+                Decision::Transition { reason, .. } => self.sync_endpoint(*ordinal, world, reason),
+                Decision::Drain { .. } => self.sync_endpoint(*ordinal, world, "draining"),
+                _ => {}
+            }
+        }
+        if let Some(report) = first {
+            world.sink.report(report);
+        }
+        let mut changed = false;
+        for (ordinal, decision) in decisions {
+            changed |= !matches!(decision, Decision::StartProbe { .. } | Decision::StopProbes { .. });
+            self.carry_out_one(now, world, ordinal, decision);
+        }
+        changed
+    }
+
+    fn carry_out_one(&mut self, now: Time, world: &World, ordinal: u32, decision: Decision) {
+        match decision {
+            Decision::Spawn { incarnation, .. } => start::spawn(self, world, ordinal, incarnation),
+            Decision::StartProbe { kind, incarnation, first_after, spread } => {
+                self.start_probe(world, ordinal, incarnation, kind, (first_after, spread));
+            }
+            Decision::StopProbes { incarnation, only } => self.stop_probes(world, ordinal, incarnation, only),
+            Decision::Drain { incarnation, at_most } => {
+                if let Some(run) = self.slot(ordinal).run_of(incarnation) {
+                    start::drain(world, run.id.clone(), now + at_most);
+                }
+            }
+            Decision::Examine { incarnation, at_most } => {
+                if let Some(run) = self.slot(ordinal).run_of(incarnation) {
+                    start::examine(world, run, at_most, false);
+                }
+            }
+            Decision::Stop { incarnation, grace, reason } => {
+                if let Some(run) = self.slot(ordinal).run_of(incarnation) {
+                    info!(replica = run.id.replica, %incarnation, ?grace, reason, "stop");
+                    world.runtime.stop(&run.id, run.spec.stop_signal, grace);
+                }
+            }
+            Decision::Ready(change) => {
+                let instance = self.instance(world, ordinal);
+                let name = self.slot(ordinal).name.clone();
+                world.tell(&name, notes::ready_event(change, instance));
+            }
+            Decision::Transition { from, to, reason, .. } => {
+                tracing::debug!(replica = self.slot(ordinal).name, %from, %to, reason, "phase");
+            }
+            Decision::Note(note) => self.note(world, ordinal, note),
+            Decision::Removed => self.removed(world, ordinal),
+        }
+    }
+
+    fn instance(&mut self, world: &World, ordinal: u32) -> hale_model::event::Instance {
+        let workload = self.spec.name.clone();
+        self.slot(ordinal).instance(&workload, &world.node, world.runtime.name())
+    }
+
+    fn note(&mut self, world: &World, ordinal: u32, note: Note) {
+        if let Note::RollingStalled { reason } = &note {
+            tracing::warn!(workload = self.spec.name, reason, "round ended early");
+            for round in self.rounds.drain(..) {
+                round.stalled(&self.spec.name, reason);
+            }
+            return;
+        }
+        let instance = self.instance(world, ordinal);
+        let exited_at = self.machine.replica(ordinal).and_then(|it| it.last_exit()).map(|(_, at)| at);
+        let slot = self.slot(ordinal);
+        let forensics = if matches!(note, Note::Restarted { .. }) { slot.forensics.take() } else { None };
+        let name = slot.name.clone();
+        if let Some(data) = notes::event(note, instance, exited_at, forensics, &*world.clock) {
+            world.tell(&name, data);
+        }
+    }
+
+    fn removed(&mut self, world: &World, ordinal: u32) {
+        if let Some(slot) = self.slots.remove(&ordinal) {
+            slot.ports.values().for_each(|port| world.ports.give_back(*port));
+            world.sink.report(Report::Removed { replica: slot.name });
+        }
+    }
+
+    fn start_probe(
+        &mut self,
+        world: &World,
+        ordinal: u32,
+        incarnation: Incarnation,
+        kind: ProbeKind,
+        when: (Duration, bool),
+    ) {
+        // As declared now: a changed probe is asked of the instances that run, too.
+        let spec = Arc::clone(&self.spec);
+        let Some(run) = self.slot(ordinal).run_of(incarnation) else { return };
+        let (Some(probe), Some(started)) = (probe(&spec, kind), run.started.clone()) else { return };
+        let timing = &probe.timing;
+        info!(
+            replica = run.id.replica,
+            probe = kind.as_str(),
+            check = probe.check.as_str(),
+            period = ?timing.period,
+            timeout = ?timing.timeout,
+            failure_threshold = timing.failure_threshold,
+            "probing starts"
+        );
+        run.probing[kind as usize] = true;
+        if matches!(probe.check, Check::Notify) {
+            return;
+        }
+        let (first_after, spread) = when;
+        let ask = start::ask(run, &started, probe, kind);
+        world.prober.register(Ask { first_after, spread, ..ask });
+    }
+
+    fn stop_probes(&mut self, world: &World, ordinal: u32, incarnation: Incarnation, only: Option<ProbeKind>) {
+        let Some(run) = self.slot(ordinal).run_of(incarnation) else { return };
+        for kind in ProbeKind::ALL.into_iter().filter(|kind| only.is_none_or(|only| only == *kind)) {
+            if std::mem::take(&mut run.probing[kind as usize]) {
+                world.prober.cancel(&run.id, kind);
+                info!(replica = run.id.replica, probe = kind.as_str(), "probing ends");
+            }
+        }
+    }
+
+    /// Asks the declared check of a kind from now on, of every instance that is asked one now.
+    pub(super) fn ask_anew(&mut self, world: &World, kind: ProbeKind) {
+        let asked: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|(ordinal, slot)| Some((*ordinal, slot.run.as_ref()?)))
+            .filter(|(_, run)| run.probing[kind as usize])
+            .map(|(ordinal, run)| (ordinal, run.id.clone()))
+            .collect();
+        for (ordinal, id) in asked {
+            world.prober.cancel(&id, kind);
+            self.start_probe(world, ordinal, id.incarnation, kind, (Duration::ZERO, true));
+        }
+    }
+
+    /// Tells where a replica is reached and whether it may be, if that is not what was told last.
+    pub(super) fn sync_endpoint(&mut self, ordinal: u32, world: &World, reason: &str) {
+        let Some(replica) = self.machine.replica(ordinal) else { return };
+        let (ready, serving, draining) = (replica.ready(), replica.serving(), replica.draining());
+        let workload = self.spec.name.clone();
+        let slot = self.slot(ordinal);
+        let Some(run) = &slot.run else { return };
+        let report = EndpointReport {
+            workload,
+            replica: slot.name.clone(),
+            node: world.node.clone(),
+            generation: run.id.generation.0,
+            incarnation: run.id.incarnation.0,
+            address: run.started.as_ref().filter(|_| serving).map(|it| it.address),
+            ports: run.ports.clone(),
+            ready,
+            serving,
+            draining,
+            reason: reason.to_owned(),
+        };
+        let same = slot
+            .told
+            .as_ref()
+            .is_some_and(|told| EndpointReport { reason: reason.to_owned(), ..told.clone() } == report);
+        let nothing_yet = slot.told.is_none() && !serving;
+        if !same && !nothing_yet {
+            slot.told = Some(report.clone());
+            world.sink.report(Report::Endpoint(report));
+        }
+    }
+}
