@@ -5,6 +5,8 @@
 
 mod prober;
 mod runtime;
+mod world;
 
 pub use prober::{Answer, SimProber};
 pub use runtime::{Script, SimRuntime, Start};
+pub use world::{Recorder, SimWorld, with_probe, workload};

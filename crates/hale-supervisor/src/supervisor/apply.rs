@@ -24,7 +24,11 @@ fn takes_new_instance(old: &Workload, new: &Workload) -> bool {
 }
 
 impl Core {
-    pub(super) fn apply(&mut self, now: Time, list: Vec<Arc<Workload>>) -> Result<Vec<Applied>, SupervisorError> {
+    pub(super) fn apply(
+        &mut self,
+        now: Time,
+        list: Vec<Arc<Workload>>,
+    ) -> Result<Vec<Applied>, SupervisorError> {
         self.open()?;
         let mut declared = BTreeMap::new();
         for workload in list {
@@ -80,10 +84,13 @@ impl Core {
 
     fn change(&mut self, now: Time, name: &str, spec: Arc<Workload>) {
         let Some(unit) = self.units.get_mut(name) else { return };
-        self.world.tell(name, EventData::WorkloadApplied(WorkloadApplied {
-            change: Change::Updated.as_str().to_owned(),
-            replicas: spec.replicas,
-        }));
+        self.world.tell(
+            name,
+            EventData::WorkloadApplied(WorkloadApplied {
+                change: Change::Updated.as_str().to_owned(),
+                replicas: spec.replicas,
+            }),
+        );
         let old = std::mem::replace(&mut unit.spec, Arc::clone(&spec));
         self.tell_dependency(now, name);
         let policy = spec.policy.clone();
@@ -97,8 +104,9 @@ impl Core {
             let by = By::Declaration;
             self.feed_workload(now, name, WorkloadInput::Restart { by, min_ready, progress_deadline });
         } else if let Some(unit) = self.units.get_mut(name) {
-            let asks_otherwise =
-                |kind: &ProbeKind| probe(&old, *kind).map(|it| &it.check) != probe(&spec, *kind).map(|it| &it.check);
+            let asks_otherwise = |kind: &ProbeKind| {
+                probe(&old, *kind).map(|it| &it.check) != probe(&spec, *kind).map(|it| &it.check)
+            };
             for kind in ProbeKind::ALL.into_iter().filter(asks_otherwise) {
                 unit.ask_anew(&self.world, kind);
             }

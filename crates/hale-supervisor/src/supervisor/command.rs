@@ -15,14 +15,47 @@ type Answer<T> = oneshot::Sender<Result<T, SupervisorError>>;
 
 /// One request. Each answers as soon as it is decided; nothing waits in the dispatcher.
 pub(super) enum Command {
-    Apply { workloads: Vec<Arc<Workload>>, answer: Answer<Vec<Applied>> },
-    Restart { name: String, by: String, answer: Answer<Rolling> },
-    Stop { name: String, by: String, answer: Answer<()> },
-    Start { name: String, by: String, answer: Answer<()> },
-    Pause { name: String, pause: Pause, answer: Answer<()> },
-    Resume { name: String, probe: Option<ProbeKind>, by: String, answer: Answer<()> },
-    Status { name: Option<String>, answer: Answer<Vec<WorkloadStatus>> },
-    Dependency { name: String, status: Option<Status> },
+    Apply {
+        workloads: Vec<Arc<Workload>>,
+        answer: Answer<Vec<Applied>>,
+    },
+    Restart {
+        name: String,
+        by: String,
+        answer: Answer<Rolling>,
+    },
+    Stop {
+        name: String,
+        by: String,
+        answer: Answer<()>,
+    },
+    Start {
+        name: String,
+        by: String,
+        answer: Answer<()>,
+    },
+    Pause {
+        name: String,
+        pause: Pause,
+        answer: Answer<()>,
+    },
+    Resume {
+        name: String,
+        probe: Option<ProbeKind>,
+        by: String,
+        answer: Answer<()>,
+    },
+    Status {
+        name: Option<String>,
+        answer: Answer<Vec<WorkloadStatus>>,
+    },
+    Dependency {
+        name: String,
+        status: Option<Status>,
+    },
     /// Answered when nothing is left.
-    Shutdown { hurry: bool, answer: oneshot::Sender<()> },
+    Shutdown {
+        hurry: bool,
+        answer: oneshot::Sender<()>,
+    },
 }

@@ -104,7 +104,11 @@ impl Core {
             None => {
                 let rollout = unit.spec.rollout;
                 let (min_ready, progress_deadline) = (rollout.min_ready, rollout.progress_deadline);
-                self.feed_workload(now, &workload, WorkloadInput::Restart { by, min_ready, progress_deadline });
+                self.feed_workload(
+                    now,
+                    &workload,
+                    WorkloadInput::Restart { by, min_ready, progress_deadline },
+                );
             }
         }
         self.unsettled = true;

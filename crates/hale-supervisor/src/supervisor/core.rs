@@ -5,11 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
     sync::Arc,
 };
 
-use hale_health::{Decision, Exit, Generation, Incarnation, Input, Status, Time, WorkloadInput};
+use hale_health::{Decision, Generation, Input, Status, Time, WorkloadInput};
 use hale_model::{
     event::{EventData, Forensics, NewEvent, Severity},
     report::Report,

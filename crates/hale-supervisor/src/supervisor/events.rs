@@ -1,6 +1,6 @@
 //! What the world tells: ends, outcomes, and what became of what was begun.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use hale_health::{Exit, Handled, Incarnation, Input, Outcome, Time, Verdict};
 use hale_model::report::{OutcomeRecord, Report};
@@ -29,22 +29,22 @@ pub(super) fn split(replica: &str) -> Option<(&str, u32)> {
     Some((workload, ordinal.parse().ok()?))
 }
 
-impl Core {
-    /// The unit and ordinal of a run, if it is the last run of its replica.
-    fn present(&mut self, id: &InstanceId) -> Option<(&mut Unit, u32)> {
-        let (workload, ordinal) = split(&id.replica)?;
-        let unit = self.units.get_mut(workload)?;
-        unit.slots.get(&ordinal)?.run.as_ref().filter(|run| run.id == *id)?;
-        Some((unit, ordinal))
-    }
+/// The unit and ordinal of a run, if it is the last run of its replica.
+fn present<'a>(units: &'a mut BTreeMap<String, Unit>, id: &InstanceId) -> Option<(&'a mut Unit, u32)> {
+    let (workload, ordinal) = split(&id.replica)?;
+    let unit = units.get_mut(workload)?;
+    unit.slots.get(&ordinal)?.run.as_ref().filter(|run| run.id == *id)?;
+    Some((unit, ordinal))
+}
 
+impl Core {
     pub(super) fn run_mut(&mut self, id: &InstanceId) -> Option<&mut Run> {
-        let (unit, ordinal) = self.present(id)?;
+        let (unit, ordinal) = present(&mut self.units, id)?;
         unit.slot(ordinal).run_of(id.incarnation)
     }
 
     pub(super) fn feed_run(&mut self, now: Time, id: &InstanceId, input: impl FnOnce(Incarnation) -> Input) {
-        if let Some((unit, ordinal)) = self.present(id) {
+        if let Some((unit, ordinal)) = present(&mut self.units, id) {
             let name = unit.spec.name.clone();
             self.feed(now, &name, ordinal, input(id.incarnation));
         }
@@ -62,23 +62,25 @@ impl Core {
     }
 
     fn on_exited(&mut self, now: Time, id: &InstanceId, exit: Exit, at: Time) {
-        let Some((unit, ordinal)) = self.present(id) else { return };
+        let Some((unit, ordinal)) = present(&mut self.units, id) else { return };
         let Some(run) = unit.slot(ordinal).run_of(id.incarnation) else { return };
         if run.started.is_none() {
             run.early.exit = Some((exit, at));
             return;
         }
         self.feed_run(now, id, |incarnation| Input::Exited { incarnation, exit });
-        let Some((unit, ordinal)) = self.present(id) else { return };
+        let Some((unit, ordinal)) = present(&mut self.units, id) else { return };
         let unasked = unit.machine.replica(ordinal).is_some_and(|it| it.next_start().is_some());
-        let Some(slot) = unit.slots.get(&ordinal).filter(|slot| unasked && slot.forensics.is_none()) else { return };
+        let Some(slot) = unit.slots.get(&ordinal).filter(|slot| unasked && slot.forensics.is_none()) else {
+            return;
+        };
         if let Some(run) = &slot.run {
             start::examine(&self.world, run, EXAMINE, true);
         }
     }
 
     fn on_gone(&mut self, now: Time, id: &InstanceId) {
-        let Some((unit, ordinal)) = self.present(id) else { return };
+        let Some((unit, ordinal)) = present(&mut self.units, id) else { return };
         let Some(run) = unit.slot(ordinal).run_of(id.incarnation) else { return };
         if run.started.is_none() {
             run.early.gone = true;
@@ -92,7 +94,7 @@ impl Core {
             Back::Started { id, result } => self.on_started(now, &id, result),
             Back::Drained { id } => self.feed_run(now, &id, |incarnation| Input::Drained { incarnation }),
             Back::Examined { id, forensics, ended } => {
-                if let Some((unit, ordinal)) = self.present(&id) {
+                if let Some((unit, ordinal)) = present(&mut self.units, &id) {
                     unit.slot(ordinal).forensics = Some(forensics);
                 }
                 if !ended {
@@ -104,7 +106,7 @@ impl Core {
 
     fn on_started(&mut self, now: Time, id: &InstanceId, result: Result<Started, SpawnError>) {
         let wall = self.world.clock.wall();
-        let Some((unit, ordinal)) = self.present(id) else {
+        let Some((unit, ordinal)) = present(&mut self.units, id) else {
             // Nobody wants it any more: its replica was forgotten meanwhile.
             if result.is_ok() {
                 warn!(replica = id.replica, "started after its replica was forgotten: ended again");
@@ -119,11 +121,12 @@ impl Core {
             Err(error) => {
                 let permanent = PERMANENT.contains(&error.code);
                 let detail = format!("{}: {}", error.code, error.detail);
-                return self.feed(now, &name, ordinal, Input::SpawnFailed {
-                    incarnation: id.incarnation,
-                    permanent,
-                    detail,
-                });
+                return self.feed(
+                    now,
+                    &name,
+                    ordinal,
+                    Input::SpawnFailed { incarnation: id.incarnation, permanent, detail },
+                );
             }
         };
         run.started = Some(started);
@@ -144,14 +147,14 @@ impl Core {
     /// An outcome meets the machine of its replica exactly once, and is told exactly once.
     pub(super) fn on_asked(&mut self, now: Time, asked: Asked) {
         let Asked { id, outcome, excerpt } = asked;
-        let Some((unit, ordinal)) = self.present(&id) else { return };
+        let Some((unit, ordinal)) = present(&mut self.units, &id) else { return };
         let name = unit.spec.name.clone();
         let mut decisions = Vec::new();
         let taken = unit.machine.handle(now, ordinal, Input::Outcome(outcome.clone()), &mut decisions);
         if matches!(taken, Ok(Handled::Dropped)) && decisions.is_empty() {
             return;
         }
-        let Some((unit, ordinal)) = self.present(&id) else { return };
+        let Some((unit, ordinal)) = present(&mut self.units, &id) else { return };
         let record = record(&self.world, unit, ordinal, &id, &outcome);
         log_failure(&record);
         if let Some(run) = unit.slot(ordinal).run_of(id.incarnation) {

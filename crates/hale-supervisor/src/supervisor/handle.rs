@@ -193,7 +193,12 @@ impl SupervisorHandle {
     ///
     /// # Errors
     /// [`SupervisorError::NotFound`].
-    pub async fn resume(&self, name: &str, probe: Option<ProbeKind>, by: &str) -> Result<(), SupervisorError> {
+    pub async fn resume(
+        &self,
+        name: &str,
+        probe: Option<ProbeKind>,
+        by: &str,
+    ) -> Result<(), SupervisorError> {
         let (name, by) = (name.to_owned(), by.to_owned());
         self.ask(|answer| Command::Resume { name, probe, by, answer }).await?
     }

@@ -49,7 +49,8 @@ pub(super) fn event(
     forensics: Option<Box<Forensics>>,
     clock: &dyn Clock,
 ) -> Option<EventData> {
-    let exit_status = |exit| ExitStatus::new(exit, exited_at.map_or_else(|| clock.wall(), |at| clock.wall_at(at)));
+    let exit_status =
+        |exit| ExitStatus::new(exit, exited_at.map_or_else(|| clock.wall(), |at| clock.wall_at(at)));
     Some(match note {
         Note::Starting { reason, restarts } => {
             EventData::ReplicaStarting(ReplicaStarting { instance, reason, restarts })
@@ -87,16 +88,24 @@ pub(super) fn event(
                 forensics,
             })
         }
-        Note::RestartSucceeded { min_uptime } => EventData::ReplicaRestartSucceeded(ReplicaRestartSucceeded {
-            instance,
-            min_uptime_seconds: min_uptime.as_secs_f64(),
-        }),
+        Note::RestartSucceeded { min_uptime } => {
+            EventData::ReplicaRestartSucceeded(ReplicaRestartSucceeded {
+                instance,
+                min_uptime_seconds: min_uptime.as_secs_f64(),
+            })
+        }
         Note::RestartFailed { reason, uptime, failed_in_a_row } => {
             let uptime_seconds = uptime.as_secs_f64();
-            EventData::ReplicaRestartFailed(ReplicaRestartFailed { instance, reason, uptime_seconds, failed_in_a_row })
+            EventData::ReplicaRestartFailed(ReplicaRestartFailed {
+                instance,
+                reason,
+                uptime_seconds,
+                failed_in_a_row,
+            })
         }
         Note::Failed { reason, last_reasons, hint } => {
-            EventData::ReplicaFailed(ReplicaFailed { instance, reason, last_reasons, hint })
+            let budget_exhausted = reason.ends_with("is used up");
+            EventData::ReplicaFailed(ReplicaFailed { instance, reason, last_reasons, hint, budget_exhausted })
         }
         Note::Stopped { reason, exit, .. } => {
             EventData::ReplicaStopped(ReplicaStopped { instance, reason, exit: exit.map(exit_status) })
@@ -124,12 +133,14 @@ fn about_probes(note: Note, instance: Instance, clock: &dyn Clock) -> Option<Eve
             failure_threshold,
             first_failure_at: clock.wall_at(first_failure_at),
         }),
-        Note::Recovered { probe, prior_failure_count, down } => EventData::ReplicaRecovered(ReplicaRecovered {
-            instance,
-            probe,
-            prior_failure_count,
-            down_seconds: down.as_secs_f64(),
-        }),
+        Note::Recovered { probe, prior_failure_count, down } => {
+            EventData::ReplicaRecovered(ReplicaRecovered {
+                instance,
+                probe,
+                prior_failure_count,
+                down_seconds: down.as_secs_f64(),
+            })
+        }
         Note::ProberError { probe, detail } => {
             EventData::ReplicaProberError(ReplicaProberError { instance, probe, detail })
         }

@@ -68,7 +68,9 @@ impl Core {
     /// Tells a unit what is known of its dependencies, if that has changed.
     pub(super) fn tell_dependency(&mut self, now: Time, name: &str) {
         let dependency = self.dependency_of(now, name);
-        let Some(unit) = self.units.get_mut(name).filter(|unit| unit.dependency != dependency) else { return };
+        let Some(unit) = self.units.get_mut(name).filter(|unit| unit.dependency != dependency) else {
+            return;
+        };
         unit.dependency = dependency.clone();
         self.feed_workload(now, name, WorkloadInput::Dependency(dependency));
     }
@@ -82,7 +84,8 @@ impl Core {
             .map(|unit| unit.spec.name.clone())
             .collect();
         for name in &on {
-            let needs: Vec<String> = self.units.get(name).map(|unit| unit.spec.depends_on.clone()).unwrap_or_default();
+            let needs: Vec<String> =
+                self.units.get(name).map(|unit| unit.spec.depends_on.clone()).unwrap_or_default();
             for needed in needs {
                 if self.known(now, &needed) == Known::Well {
                     self.came_up.insert(needed);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use hale_health::{Decision, Dependency, Incarnation, Note, ProbeKind, Time};
+use hale_health::{Decision, Dependency, Incarnation, Note, Phase, ProbeKind, Time};
 use hale_model::{
     report::{EndpointReport, Report},
     spec::{Check, Probe, Workload},
@@ -193,7 +193,13 @@ impl Unit {
         world.prober.register(Ask { first_after, spread, ..ask });
     }
 
-    fn stop_probes(&mut self, world: &World, ordinal: u32, incarnation: Incarnation, only: Option<ProbeKind>) {
+    fn stop_probes(
+        &mut self,
+        world: &World,
+        ordinal: u32,
+        incarnation: Incarnation,
+        only: Option<ProbeKind>,
+    ) {
         let Some(run) = self.slot(ordinal).run_of(incarnation) else { return };
         for kind in ProbeKind::ALL.into_iter().filter(|kind| only.is_none_or(|only| only == *kind)) {
             if std::mem::take(&mut run.probing[kind as usize]) {
@@ -222,6 +228,7 @@ impl Unit {
     pub(super) fn sync_endpoint(&mut self, ordinal: u32, world: &World, reason: &str) {
         let Some(replica) = self.machine.replica(ordinal) else { return };
         let (ready, serving, draining) = (replica.ready(), replica.serving(), replica.draining());
+        let damped = only_damped(replica);
         let workload = self.spec.name.clone();
         let slot = self.slot(ordinal);
         let Some(run) = &slot.run else { return };
@@ -234,6 +241,7 @@ impl Unit {
             address: run.started.as_ref().filter(|_| serving).map(|it| it.address),
             ports: run.ports.clone(),
             ready,
+            damped,
             serving,
             draining,
             reason: reason.to_owned(),
@@ -248,4 +256,11 @@ impl Unit {
             world.sink.report(Report::Endpoint(report));
         }
     }
+}
+
+/// Whether nothing but flap damping keeps a replica from being ready (H31).
+fn only_damped(replica: &hale_health::Replica) -> bool {
+    let would = replica.probe(ProbeKind::Readiness).is_none_or(|probe| probe.verdict() == Some(true));
+    let runs = matches!(replica.phase(), Phase::Running | Phase::Unhealthy);
+    replica.flapping() && !replica.ready() && runs && would
 }
