@@ -1,5 +1,7 @@
 //! The supervisor over a scripted world, under paused time.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
+
 use std::{sync::Arc, time::Duration};
 
 use hale_health::{Exit, Phase, ProbeKind, ProbeTiming, Reason, Status};

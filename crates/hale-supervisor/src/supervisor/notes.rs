@@ -66,6 +66,25 @@ pub(super) fn event(
             expected,
             uptime_seconds: uptime.as_secs_f64(),
         }),
+        Note::Failed { reason, last_reasons, hint } => {
+            let budget_exhausted = reason.ends_with("is used up");
+            EventData::ReplicaFailed(ReplicaFailed { instance, reason, last_reasons, hint, budget_exhausted })
+        }
+        Note::Stopped { reason, exit, .. } => {
+            EventData::ReplicaStopped(ReplicaStopped { instance, reason, exit: exit.map(exit_status) })
+        }
+        Note::StopFailed { detail } => EventData::ReplicaStopFailed(ReplicaStopFailed { instance, detail }),
+        other => return about_restarts(other, instance, forensics, clock),
+    })
+}
+
+fn about_restarts(
+    note: Note,
+    instance: Instance,
+    forensics: Option<Box<Forensics>>,
+    clock: &dyn Clock,
+) -> Option<EventData> {
+    Some(match note {
         Note::Restarting { reason, cause, restarts_in_window, max_restarts, backoff } => {
             EventData::ReplicaRestarting(ReplicaRestarting {
                 instance,
@@ -103,14 +122,6 @@ pub(super) fn event(
                 failed_in_a_row,
             })
         }
-        Note::Failed { reason, last_reasons, hint } => {
-            let budget_exhausted = reason.ends_with("is used up");
-            EventData::ReplicaFailed(ReplicaFailed { instance, reason, last_reasons, hint, budget_exhausted })
-        }
-        Note::Stopped { reason, exit, .. } => {
-            EventData::ReplicaStopped(ReplicaStopped { instance, reason, exit: exit.map(exit_status) })
-        }
-        Note::StopFailed { detail } => EventData::ReplicaStopFailed(ReplicaStopFailed { instance, detail }),
         probing => return about_probes(probing, instance, clock),
     })
 }

@@ -81,7 +81,8 @@ impl Round {
         while let Some((ordinal, before)) = self.left.front() {
             if let Some(replica) = unit.machine.replica(*ordinal) {
                 let ended = matches!(replica.phase(), Phase::Stopping | Phase::Stopped);
-                if !ended && !(replica.ready() && replica.incarnation() > *before) {
+                let back = replica.ready() && replica.incarnation() > *before;
+                if !back && !ended {
                     return false;
                 }
                 let _ = self.progress.try_send(unit.spec.replica_name(*ordinal));
