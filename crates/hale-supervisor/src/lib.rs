@@ -1,10 +1,10 @@
 //! Driving the lifecycle machines of `hale-health`: replicas on a runtime, and components of a program that embeds it.
 
-pub mod process;
 pub mod clock;
 pub mod mask;
 pub mod ports;
 pub mod prober;
+pub mod process;
 pub mod runtime;
 pub mod sim;
 pub mod sink;
