@@ -4,6 +4,7 @@
 //! remote one by its URL; it holds no logic of either side.
 
 mod client;
+pub mod describe;
 pub mod endpoints;
 pub mod events;
 pub mod explain;

@@ -100,7 +100,7 @@ pub struct OperationStep {
     pub state: StepState,
     /// What is seen, or why it failed.
     pub detail: Option<String>,
-    /// How long it took, once done.
+    /// From the asking to there, once done.
     pub took_seconds: Option<f64>,
 }
 

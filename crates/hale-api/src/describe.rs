@@ -1,0 +1,252 @@
+//! Events in words: one line each, for people. What and why; who and when stand beside it.
+
+use std::time::Duration;
+
+use hale_model::{
+    event::{EventData, Forensics, ReplicaReleased, ReplicaRestarting, ReplicaUnhealthy},
+    status::{ExitStatus, HoldStatus},
+};
+
+/// What happened and why, in one line.
+#[must_use]
+pub fn event(data: &EventData) -> String {
+    match data {
+        EventData::ReplicaStarting(it) => {
+            format!("starting{}: {}", pid(it.instance.pid), it.reason)
+        }
+        EventData::ReplicaRunning(it) => {
+            format!("running after {}: {}", seconds(it.startup_seconds), it.reason)
+        }
+        EventData::ReplicaReady(it) => match it.not_ready_seconds {
+            Some(gone) => format!("ready again after {}: {}", seconds(gone), it.reason),
+            None => format!("ready: {}", it.reason),
+        },
+        EventData::ReplicaNotReady(it) => format!("not ready: {}", it.reason),
+        EventData::ReplicaUnhealthy(it) => unhealthy(it),
+        EventData::ReplicaRecovered(it) => format!(
+            "{} recovered after {} failures in {}",
+            it.probe,
+            it.prior_failure_count,
+            seconds(it.down_seconds)
+        ),
+        EventData::ReplicaExited(it) => {
+            let expected = if it.expected { ", as asked" } else { "" };
+            format!("exited{expected}: {} after {}", exit(&it.exit), seconds(it.uptime_seconds))
+        }
+        EventData::ReplicaRestarting(it) => restarting(it),
+        EventData::ReplicaRestarted(it) => format!(
+            "restarted{} after {} ({} of {} in the window): {}",
+            pid(it.instance.pid),
+            seconds(it.down_seconds),
+            it.restarts_in_window,
+            it.max_restarts,
+            it.reason
+        ),
+        EventData::ReplicaRestartSucceeded(it) => {
+            format!("the restart succeeded: healthy for {}", seconds(it.min_uptime_seconds))
+        }
+        EventData::ReplicaRestartFailed(it) => format!(
+            "the restart failed after {}, {} in a row: {}",
+            seconds(it.uptime_seconds),
+            it.failed_in_a_row,
+            it.reason
+        ),
+        other => held_and_ended(other),
+    }
+}
+
+fn held_and_ended(data: &EventData) -> String {
+    match data {
+        EventData::ReplicaHeld(it) => format!("{} held by {}", it.action, hold(&it.hold)),
+        EventData::ReplicaReleased(it) => released(it),
+        EventData::ReplicaFailed(it) => format!("given up: {}; {}", it.reason, it.hint),
+        EventData::ReplicaStopped(it) => match &it.exit {
+            Some(status) => format!("stopped ({}): {}", exit(status), it.reason),
+            None => format!("stopped: {}", it.reason),
+        },
+        EventData::ReplicaStopFailed(it) => format!("could not be stopped: {}", it.detail),
+        EventData::ReplicaFlapping(it) => {
+            format!("flapping, held out of traffic: penalty {:.1} above {:.1}", it.penalty, it.suppress)
+        }
+        EventData::ReplicaFlappingEnded(it) => {
+            format!("no longer flapping after {}: penalty {:.1}", seconds(it.held_seconds), it.penalty)
+        }
+        EventData::ReplicaPaused(it) => {
+            let what = it.probe.map(|probe| format!("{probe} ")).unwrap_or_default();
+            let until = it.until.map(|until| format!(" until {}", clock(until))).unwrap_or_default();
+            let why = if it.reason.is_empty() { String::new() } else { format!(": {}", it.reason) };
+            format!("{what}paused by {}{until}{why}", it.by)
+        }
+        EventData::ReplicaResumed(it) => {
+            let what = it.probe.map(|probe| format!("{probe} ")).unwrap_or_default();
+            format!("{what}resumed by {}", it.by)
+        }
+        EventData::ReplicaWouldHave(it) => {
+            format!("would have done: {}: {} (observing only)", it.action, it.reason)
+        }
+        EventData::ReplicaProberError(it) => format!("{} could not be checked: {}", it.probe, it.detail),
+        EventData::WorkloadApplied(it) => format!("{}, {} replicas asked for", it.change, it.replicas),
+        EventData::TargetProbeFailed(it) => {
+            format!("failing: {} ×{}: {}", it.last_reason, it.consecutive_failures, it.last_error)
+        }
+        EventData::TargetProbeRecovered(it) => {
+            format!("recovered after {} failures in {}", it.prior_failure_count, seconds(it.down_for))
+        }
+        EventData::NodeStarted(it) => format!("hale {} started", it.version),
+        EventData::NodeStopping(it) => format!("hale stops: {}", it.reason),
+        EventData::NodeObserverSuspect(it) => {
+            format!(
+                "{} of {} probes failed at once; the node checked itself: {}",
+                it.failing, it.probes, it.verdict
+            )
+        }
+        // The others are in `event`; a new one at least says its name.
+        other => other.kind().to_owned(),
+    }
+}
+
+fn unhealthy(it: &ReplicaUnhealthy) -> String {
+    let detail = if it.detail.is_empty() { String::new() } else { format!(": {}", it.detail) };
+    format!(
+        "unhealthy: {} {} {}/{}{detail}",
+        it.probe, it.probe_reason, it.consecutive_failures, it.failure_threshold
+    )
+}
+
+fn restarting(it: &ReplicaRestarting) -> String {
+    let backoff =
+        if it.backoff_seconds > 0.0 { format!(" in {}", seconds(it.backoff_seconds)) } else { String::new() };
+    format!(
+        "restarting{backoff} ({} of {} in the window): {}",
+        it.restarts_in_window, it.max_restarts, it.reason
+    )
+}
+
+fn released(it: &ReplicaReleased) -> String {
+    format!("{} no longer held by {} after {}: {}", it.action, it.by, seconds(it.held_seconds), it.outcome)
+}
+
+/// What holds an action back, and until when.
+#[must_use]
+pub fn hold(hold: &HoldStatus) -> String {
+    let until = hold.until.map(|until| format!(" until {} at the latest", clock(until))).unwrap_or_default();
+    format!("{}{until}: {}", hold.by, hold.reason)
+}
+
+/// How a run ended.
+#[must_use]
+pub fn exit(status: &ExitStatus) -> String {
+    let oom = if status.oom { "out of memory, " } else { "" };
+    match (status.code, status.signal) {
+        (Some(code), _) => format!("{oom}exit {code}"),
+        (None, Some(signal)) => format!("{oom}signal {signal}"),
+        (None, None) => format!("{oom}exit status lost"),
+    }
+}
+
+/// What an instance was doing when it was ended, in one line; `None` when nothing is known.
+#[must_use]
+pub fn forensics(it: &Forensics) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(bytes) = it.memory_bytes {
+        parts.push(format!("{} in memory", size(bytes)));
+    }
+    if let Some(files) = it.open_files {
+        parts.push(format!("{files} open files"));
+    }
+    if let Some(threads) = it.threads {
+        parts.push(format!("{threads} threads"));
+    }
+    if let Some(waiting) = it.waiting_in.first() {
+        parts.push(format!("waiting in {waiting}"));
+    }
+    if let Some(line) = it.log_tail.last() {
+        parts.push(format!("last printed {line:?}"));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// A size, with two or three digits of it.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 100.0 {
+        format!("{value:.0} {}", units[unit])
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
+}
+
+/// A length of time for people: `230ms`, `4.2s`, `3m12s`, `5h2m`, `3d4h`.
+#[must_use]
+pub fn duration(length: Duration) -> String {
+    let millis = length.as_millis();
+    let whole = length.as_secs();
+    let (days, hours, minutes) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60);
+    match whole {
+        0 => format!("{millis}ms"),
+        1..10 => {
+            let tenths = millis / 100;
+            if tenths.is_multiple_of(10) {
+                format!("{}s", tenths / 10)
+            } else {
+                format!("{}.{}s", tenths / 10, tenths % 10)
+            }
+        }
+        10..60 => format!("{whole}s"),
+        60..3600 => format!("{minutes}m{}s", whole % 60),
+        3600..86_400 => format!("{hours}h{minutes}m"),
+        _ => format!("{days}d{hours}h"),
+    }
+}
+
+/// As [`duration`], of seconds.
+#[must_use]
+pub fn seconds(seconds: f64) -> String {
+    duration(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
+}
+
+/// The time of day (UTC) to the second; the day belongs beside it where it matters.
+fn clock(at: jiff::Timestamp) -> String {
+    at.strftime("%H:%M:%SZ").to_string()
+}
+
+fn pid(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_read_well_on_both_sides_of_every_boundary() {
+        let cases = [
+            (0.0, "0ms"),
+            (0.2304, "230ms"),
+            (0.9999, "999ms"),
+            (1.0, "1s"),
+            (4.27, "4.2s"),
+            (9.99, "9.9s"),
+            (10.0, "10s"),
+            (59.9, "59s"),
+            (60.0, "1m0s"),
+            (3599.0, "59m59s"),
+            (3600.0, "1h0m"),
+            (86_399.0, "23h59m"),
+            (86_400.0, "1d0h"),
+            (-1.0, "0ms"),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(seconds(given), expected, "{given}");
+        }
+        assert_eq!(size(512), "512 B");
+        assert_eq!(size(12_900_000), "12.3 MiB");
+    }
+}

@@ -1,0 +1,114 @@
+//! Errors as answers (S23).
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use hale_api::{Code, Problem, problem};
+use hale_store::StoreError;
+use http::{HeaderValue, StatusCode, Uri, header};
+use serde::de::DeserializeOwned;
+
+use crate::control::OrderError;
+
+/// The largest body of a request (S25).
+const MAX_BODY: usize = 1 << 20;
+
+/// How long a body may take to come.
+const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A problem on its way out.
+#[derive(Debug)]
+pub(crate) struct Refusal(pub(crate) Problem);
+
+pub(crate) type Answer<T> = Result<T, Refusal>;
+
+impl Refusal {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self(Problem::new(code, detail))
+    }
+
+    pub(crate) fn not_found(kind: &str, name: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no {kind} {name:?}; `hale status` lists what there is"))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
+        if self.0.code == Code::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"hale\""));
+        }
+        if self.0.code == Code::Unavailable {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(%error, "a request could not be answered");
+        Self::new(Code::Unavailable, error.to_string())
+    }
+}
+
+impl From<OrderError> for Refusal {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::NotFound(detail) => Self::new(Code::NotFound, detail),
+            OrderError::NotApplicable(detail) => Self::new(Code::NotApplicable, detail),
+            OrderError::Unavailable(detail) => Self::new(Code::Unavailable, detail),
+        }
+    }
+}
+
+/// The parameters of a query.
+pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Answer<T> {
+    axum::extract::Query::<T>::try_from_uri(uri)
+        .map(|it| it.0)
+        .map_err(|error| Refusal::new(Code::BadRequest, innermost(&error)))
+}
+
+/// The body of a request: JSON, or nothing at all where everything may be left out.
+pub(crate) async fn json<T: DeserializeOwned + Default>(request: Request) -> Answer<T> {
+    let kind = request.headers().get(header::CONTENT_TYPE).cloned();
+    let body = read(request.into_body()).await?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let is_json = kind.as_ref().and_then(|it| it.to_str().ok()).is_some_and(|it| {
+        it.split(';').next().is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json"))
+    });
+    if !is_json {
+        return Err(Refusal::new(Code::UnsupportedMediaType, "send it with Content-Type: application/json"));
+    }
+    serde_json::from_slice(&body).map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))
+}
+
+async fn read(body: Body) -> Answer<bytes::Bytes> {
+    match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) if innermost(&error).contains("length limit") => {
+            Err(Refusal::new(Code::BodyTooLarge, format!("at most {MAX_BODY} bytes are taken")))
+        }
+        Ok(Err(error)) => Err(Refusal::new(Code::BadRequest, innermost(&error))),
+        Err(_) => {
+            Err(Refusal::new(Code::RequestTimeout, format!("the body did not come within {BODY_TIME:?}")))
+        }
+    }
+}
+
+/// The last of a chain of errors: the one that says what was wrong.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
