@@ -8,41 +8,7 @@ use hale_model::{
     spec::{Balance, BodyMatch, Check, PortRef, Run},
 };
 
-const CONTRACT: &str = r#"
-kind: Workload
-name: web
-replicas: 2
-process:
-  command: ["./web", "--port", "$(PORT_HTTP)"]
-  env: {GREETING: hello}
-  workingDir: .
-ports: [{name: http, port: 0}]
-resources: {memory: 256Mi, cpu: 0.5}
-startupProbe:   {httpGet: {path: /healthz, port: http}}
-livenessProbe:  {httpGet: {path: /healthz, port: http}, periodSeconds: 1, failureThreshold: 3}
-readinessProbe: {httpGet: {path: /readyz,  port: http}, periodSeconds: 0.5}
-restart: {policy: always, maxRestarts: 10, restartWindow: 10m, minUptime: 10s, initialBackoff: 1s, maxBackoff: 60s, backoffMultiplier: 2, backoffJitter: 0,
-  onExhausted: fail, budgetCounts: all, permanentFailureCodes: [125], retryAfter: off}
-minAvailable: 1
-maxConcurrentRestarts: 1
-maxHold: 10m
-flapping: {suppress: 6, reuse: 2, halfLife: 2m, maxHold: 10m}
-disconnect: {replaceAfter: 10s, stopAfter: off}
-rollout: {minReadySeconds: 0, progressDeadline: 10m, maxSurge: 1, autoRollback: true}
-dependsOn: [billing-api]
-drainSeconds: 5
-stopSignal: SIGTERM
-terminationGracePeriodSeconds: 30
-mode: act
-service: {name: web, port: http, listen: "127.0.0.1:8080", protocol: http, balance: least-request, panicThreshold: 0, slowStartSeconds: 0}
----
-kind: Target
-name: billing-api
-httpGet: {url: "http://127.0.0.1:9000/healthz", expectedStatus: "200"}
-periodSeconds: 15
-timeoutSeconds: 2
-failureThreshold: 3
-"#;
+const CONTRACT: &str = include_str!("contract.yaml");
 
 fn read(text: &str) -> Declared {
     read_str("test.yaml", Path::new("/srv/app"), text).unwrap_or_else(|errors| panic!("{}", told(&errors)))

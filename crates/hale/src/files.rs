@@ -34,6 +34,6 @@ fn draw(errors: &[FileError], coloured: bool) -> String {
         text.push('\n');
     }
     let count = errors.len();
-    let _ = write!(text, "{count} mistake{} found, nothing was started", if count == 1 { "" } else { "s" });
+    let _ = write!(text, "{count} mistake{} found", if count == 1 { "" } else { "s" });
     text
 }

@@ -21,7 +21,7 @@ use crate::spec::{
 };
 
 /// More replicas of one workload than this are a slip of the finger.
-const MAX_REPLICAS: u32 = 10_000;
+const MAX_REPLICAS: u16 = 10_000;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A declared thing, with the places that checks across documents point at.
@@ -36,7 +36,7 @@ pub(super) struct Placed<T> {
 pub(super) fn workload(raw: RawWorkload, whole: Span, digest: String, cx: &Cx<'_>) -> Placed<Workload> {
     let (name, name_span) = name(raw.name, whole, "workload", cx);
     let run = run(raw.process, &raw.container, whole, &name, cx);
-    let replicas = raw.replicas.as_set().map_or(1, |at| at.value);
+    let replicas = u32::from(raw.replicas.as_set().map_or(1, |at| at.value));
     if let Some(at) = raw.replicas.as_set().filter(|at| at.value > MAX_REPLICAS) {
         cx.note(invalid(at.span, format!("replicas: at most {MAX_REPLICAS}, found {}", at.value)));
     }

@@ -390,7 +390,13 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let Kind::Seq(nodes) = &self.node.kind else { return Err(self.wrong("a list")) };
+        let Kind::Seq(nodes) = &self.node.kind else {
+            let mut error = self.wrong("a list");
+            if let Kind::Scalar { text, .. } = &self.node.kind {
+                error.help = Some(format!("a list of one is written [\"{}\"]", shorten(text)));
+            }
+            return Err(error);
+        };
         visitor.visit_seq(Items { rest: nodes.iter(), at: 0, cx: self.cx })
     }
 

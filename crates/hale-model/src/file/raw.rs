@@ -45,7 +45,7 @@ pub(super) struct RawWorkload {
     /// Its name: lower case letters, digits and dashes, at most 63.
     pub(super) name: Field<Text>,
     /// How many replicas are wanted. Default: 1.
-    pub(super) replicas: Field<u32>,
+    pub(super) replicas: Field<u16>,
     /// A process of this machine.
     pub(super) process: Field<RawProcess>,
     /// A container (not supported by this build).

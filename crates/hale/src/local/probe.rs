@@ -74,6 +74,7 @@ impl<'a> Told<'a> {
             line += &format!(" ({})", stages.join(", "));
         }
         for more in [self.detail, self.warning].into_iter().flatten() {
+            let more: String = more.lines().next().unwrap_or("").chars().take(200).collect();
             line += &format!("  {more}");
         }
         line
