@@ -69,7 +69,14 @@ impl Refusal {
 
     /// Whether what follows on the connection can't be trusted, or would have to be read for nothing.
     const fn closes(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::Method | Self::NotImplemented(_) | Self::Upload(_))
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::Method
+                | Self::NotImplemented(_)
+                | Self::Expectation
+                | Self::Upload(_)
+        )
     }
 
     fn detail(&self, service: &str) -> String {

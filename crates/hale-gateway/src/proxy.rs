@@ -29,7 +29,7 @@ use crate::{
     headers::{self, Head},
     instance::{Instance, Sender},
     metrics::{InFlight, RetryReason, ServiceMetrics},
-    table::{Lease, Nobody, Table},
+    table::{Lease, Nobody, Table, Try},
 };
 
 /// A request goes to no more endpoints than this, whatever the budget.
@@ -165,13 +165,18 @@ impl Proxy {
 impl Journey<'_> {
     /// From endpoint to endpoint, until one answers or going on is not safe.
     async fn go(mut self) -> Result<Answered, Refusal> {
-        let mut last = None;
-        for turn in 0..MOST_TRIES {
-            let lease = match self.proxy.table.pick(clock::now(), &self.tried, turn == 0) {
+        let (mut which, mut last) = (Try::First, None);
+        for _ in 0..MOST_TRIES {
+            let lease = match self.proxy.table.pick(clock::now(), &self.tried, which) {
                 Ok(lease) => lease,
                 Err(Nobody::Ready { since }) => return Err(Refusal::NoEndpoint(since)),
-                Err(Nobody::Left) => break,
+                Err(Nobody::Left | Nobody::Budget) => break,
             };
+            if let Some((reason, _)) = last.take() {
+                self.proxy.metrics.retried(reason);
+                let (service, replica) = (&self.proxy.service, &lease.instance().replica);
+                tracing::debug!(%service, %replica, reason = reason.as_str(), "sending a request again");
+            }
             let how = How { options: &self.proxy.options, repeatable: self.repeatable(), fresh: self.fresh };
             let (request, progress) = (self.request(), self.payload.progress());
             let (reason, refusal) =
@@ -179,17 +184,11 @@ impl Journey<'_> {
                     Tried::Answered(response, sender) => return self.answered(response, sender, lease),
                     failed => self.judge(lease.instance(), failed),
                 };
-            let (service, replica) = (&self.proxy.service, &lease.instance().replica);
-            match reason {
-                Some(reason) if reason == RetryReason::Stale || self.proxy.table.may_retry(clock::now()) => {
-                    self.proxy.metrics.retried(reason);
-                    tracing::debug!(%service, %replica, reason = reason.as_str(), "sending a request again");
-                    last = Some(refusal);
-                }
-                _ => return Err(refusal),
-            }
+            let Some(reason) = reason else { return Err(refusal) };
+            which = if reason == RetryReason::Stale { Try::Anew } else { Try::Retry };
+            last = Some((reason, refusal));
         }
-        Err(last.unwrap_or(Refusal::NoEndpoint(None)))
+        Err(last.map_or(Refusal::NoEndpoint(None), |(_, refusal)| refusal))
     }
 
     fn answered(

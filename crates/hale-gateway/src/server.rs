@@ -214,6 +214,7 @@ impl Door {
                 .timer(TokioTimer::new())
                 .header_read_timeout(options.header_timeout)
                 .max_headers(options.max_headers)
+                .max_header_size(options.max_head_bytes)
                 .max_buf_size(options.max_head_bytes.max(MIN_BUFFER));
             let service = service_fn(|request| {
                 let answer = Arc::clone(&proxy).answer(request, client.ip());

@@ -68,6 +68,19 @@ pub(crate) enum Nobody {
     },
     /// Every ready endpoint was tried.
     Left,
+    /// The retry budget is used up.
+    Budget,
+}
+
+/// Which try of a request is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Try {
+    /// The first.
+    First,
+    /// Another, because the one before never began: nothing was sent, and no endpoint was asked in vain.
+    Anew,
+    /// Another, out of the budget.
+    Retry,
 }
 
 impl Table {
@@ -93,21 +106,24 @@ impl Table {
         Self { state: Mutex::new(state), changed: Notify::new(), policy: options.ejection }
     }
 
-    /// Picks an instance for a request, none of `tried`, and counts the request there; `first`: for the first try.
+    /// Picks an instance for a request, none of `tried`, and counts the request there.
     pub(crate) fn pick(
         self: &Arc<Self>,
         now: Time,
         tried: &[Arc<Instance>],
-        first: bool,
+        which: Try,
     ) -> Result<Lease, Nobody> {
         let mut state = self.state();
         if state.refresh(now) {
             self.changed.notify_waiters();
         }
-        if first {
+        if which == Try::First {
             state.budget.request(now);
         }
         let instance = state.pick(tried)?;
+        if which == Try::Retry && !state.budget.retry(now) {
+            return Err(Nobody::Budget);
+        }
         instance.begin();
         drop(state);
         Ok(Lease { table: Arc::clone(self), instance })
@@ -120,11 +136,6 @@ impl Table {
             self.changed.notify_waiters();
         }
         if state.eligible.is_empty() { Err(state.nobody()) } else { Ok(()) }
-    }
-
-    /// Whether one more retry is within the budget.
-    pub(crate) fn may_retry(&self, now: Time) -> bool {
-        self.state().budget.retry(now)
     }
 
     /// Notes that a request failed at an instance; tells for how long it is passed over, if that begins now.

@@ -1,1 +1,96 @@
+use std::{net::Ipv4Addr, time::Duration};
 
+use hale_api::{endpoints::Endpoint, model::spec::Balance};
+use proptest::prelude::*;
+
+use super::*;
+
+fn set(ready: &[bool]) -> Arc<EndpointSet> {
+    let endpoints = ready.iter().enumerate().map(|(at, ready)| Endpoint {
+        replica: format!("web-{at}"),
+        node: "local".into(),
+        address: Ipv4Addr::LOCALHOST.into(),
+        port: 1000 + u16::try_from(at).unwrap(),
+        weight: 1,
+        zone: None,
+        ready: *ready,
+        serving: true,
+        draining: false,
+        generation: 1,
+        incarnation: 1,
+        kept: None,
+    });
+    Arc::new(EndpointSet {
+        service: "web".into(),
+        revision: 1,
+        balance: Balance::LeastRequest,
+        none_ready_since: None,
+        endpoints: endpoints.collect(),
+    })
+}
+
+fn table(ready: &[bool]) -> (watch::Sender<Arc<EndpointSet>>, Arc<Table>) {
+    let (sender, source) = watch::channel(set(ready));
+    (sender, Arc::new(Table::new(source, &Options::default(), 1, Time::ZERO)))
+}
+
+#[test]
+fn a_set_is_in_force_from_the_moment_it_is_sent() {
+    let (sender, table) = table(&[true, true]);
+    sender.send_replace(set(&[false, true]));
+    for _ in 0..100 {
+        assert_eq!(table.pick(Time::ZERO, &[], Try::First).unwrap().instance().replica, "web-1");
+    }
+    sender.send_replace(set(&[false, false]));
+    assert_eq!(table.pick(Time::ZERO, &[], Try::First).unwrap_err(), Nobody::Ready { since: None });
+}
+
+#[test]
+fn requests_are_counted_at_an_instance_that_has_left_the_set() {
+    let (sender, table) = table(&[true]);
+    let lease = table.pick(Time::ZERO, &[], Try::First).unwrap();
+    sender.send_replace(set(&[]));
+    assert!(table.anybody(Time::ZERO).is_err());
+    assert_eq!(table.in_flight("web-0", 1), 1);
+    drop(lease);
+    assert_eq!(table.in_flight("web-0", 1), 0);
+}
+
+#[test]
+fn an_ejected_instance_comes_back_when_its_time_is_over() {
+    let (_sender, table) = table(&[true, true]);
+    let now = Time::from_secs(100);
+    let sick = Arc::clone(table.pick(now, &[], Try::First).unwrap().instance());
+    let ejected: Vec<_> = (0..5).map(|_| table.failed(&sick, now)).collect();
+    assert_eq!(ejected, [None, None, None, None, Some(Duration::from_secs(30))]);
+    let picked =
+        |now| (0..50).any(|_| Arc::ptr_eq(table.pick(now, &[], Try::First).unwrap().instance(), &sick));
+    assert!(!picked(now + Duration::from_millis(29_999)));
+    assert!(picked(now + Duration::from_secs(30)));
+}
+
+proptest! {
+    /// Whatever is ready, fails and was tried: someone is picked as long as one that is ready was not tried (H31).
+    #[test]
+    fn ejection_never_empties_a_service(
+        ready in prop::collection::vec(any::<bool>(), 1..12),
+        failures in prop::collection::vec(0_usize..12, 0..200),
+    ) {
+        let (_sender, table) = table(&ready);
+        let mut now = Time::from_secs(1);
+        let wanted = ready.iter().filter(|it| **it).count();
+        for at in failures {
+            let instance = table.state().entries.get(at).map(|entry| Arc::clone(&entry.instance));
+            if let Some(instance) = instance {
+                table.failed(&instance, now);
+            }
+            now += Duration::from_millis(700);
+            let mut tried = Vec::new();
+            while let Ok(lease) = table.pick(now, &tried, Try::Anew) {
+                prop_assert!(!tried.iter().any(|it| Arc::ptr_eq(it, lease.instance())));
+                tried.push(Arc::clone(lease.instance()));
+            }
+            prop_assert_eq!(tried.len(), wanted);
+        }
+    }
+}
