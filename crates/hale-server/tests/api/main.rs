@@ -1,0 +1,10 @@
+//! The API over real sockets, on a small node made of values.
+
+#![expect(clippy::unwrap_used, reason = "a test helper that can't help fails the test")]
+
+mod actions;
+mod basics;
+mod explain;
+mod hale;
+mod logs;
+mod stream;
