@@ -7,6 +7,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use proptest::prelude::*;
 use rstest::{Context, rstest};
 
+#[expect(clippy::unwrap_used, reason = "a test: a report that can not be drawn fails it")]
 fn drawn(errors: &[FileError]) -> String {
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
         .with_links(false)
