@@ -4,7 +4,6 @@
 //! remote one by its URL; it holds no logic of either side.
 
 mod client;
-pub mod describe;
 pub mod endpoints;
 pub mod events;
 pub mod explain;
@@ -18,6 +17,7 @@ mod transport;
 
 pub use client::{Client, ClientError, Collection, EventStream, Followed, LogStream};
 pub use hale_model as model;
+pub use hale_model::describe;
 pub use problem::{Code, Problem};
 pub use transport::SocketPath;
 

@@ -3,6 +3,7 @@
 //! `spec` holds workloads and targets as validated values, `file` reads them; `status`, `event` and `report` are
 //! what is told about them.
 
+pub mod describe;
 pub mod event;
 mod expand;
 pub mod file;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hale_model::{
+use crate::{
     event::{EventData, Forensics, ReplicaReleased, ReplicaRestarting, ReplicaUnhealthy},
     status::{ExitStatus, HoldStatus},
 };
@@ -79,10 +79,14 @@ fn held_and_ended(data: &EventData) -> String {
         }
         EventData::ReplicaResumed(it) => {
             let what = it.probe.map(|probe| format!("{probe} ")).unwrap_or_default();
-            format!("{what}resumed by {}", it.by)
+            // The word a pause that ran out ends with, in place of a person's name.
+            match it.by.as_str() {
+                "expired" => format!("{what}resumed: the pause has run out"),
+                by => format!("{what}resumed by {by}"),
+            }
         }
         EventData::ReplicaWouldHave(it) => {
-            format!("would have done: {}: {} (observing only)", it.action, it.reason)
+            format!("would {} (observing only): {}", it.action, it.reason)
         }
         EventData::ReplicaProberError(it) => format!("{} could not be checked: {}", it.probe, it.detail),
         EventData::WorkloadApplied(it) => format!("{}, {} replicas asked for", it.change, it.replicas),

@@ -1,0 +1,248 @@
+//! The closed list of what can happen.
+
+use serde::{Deserialize, Serialize};
+
+use super::*;
+
+/// What happened: the closed list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum EventData {
+    /// A replica's process was spawned.
+    #[serde(rename = "dev.hale.replica.starting")]
+    ReplicaStarting(ReplicaStarting),
+    /// A replica has started: spawned, and its startup probe, if any, has succeeded; or an unhealthy one is well again.
+    #[serde(rename = "dev.hale.replica.running")]
+    ReplicaRunning(ReplicaRunning),
+    /// A replica may receive traffic.
+    #[serde(rename = "dev.hale.replica.ready")]
+    ReplicaReady(ReplicaReady),
+    /// A replica that was ready may no longer receive traffic.
+    #[serde(rename = "dev.hale.replica.not_ready")]
+    ReplicaNotReady(ReplicaNotReady),
+    /// Liveness or startup has tripped: the replica is to be restarted.
+    #[serde(rename = "dev.hale.replica.unhealthy")]
+    ReplicaUnhealthy(ReplicaUnhealthy),
+    /// A probe that had failed its threshold succeeds again.
+    #[serde(rename = "dev.hale.replica.recovered")]
+    ReplicaRecovered(ReplicaRecovered),
+    /// A replica's process ended.
+    #[serde(rename = "dev.hale.replica.exited")]
+    ReplicaExited(ReplicaExited),
+    /// A replica is to be started again.
+    #[serde(rename = "dev.hale.replica.restarting")]
+    ReplicaRestarting(ReplicaRestarting),
+    /// A replica was started again.
+    #[serde(rename = "dev.hale.replica.restarted")]
+    ReplicaRestarted(ReplicaRestarted),
+    /// A restarted replica has been healthy for its minimum uptime.
+    #[serde(rename = "dev.hale.replica.restart_succeeded")]
+    ReplicaRestartSucceeded(ReplicaRestartSucceeded),
+    /// A restarted replica ended, or could not be spawned, before its minimum uptime.
+    #[serde(rename = "dev.hale.replica.restart_failed")]
+    ReplicaRestartFailed(ReplicaRestartFailed),
+    /// Something that would be done is held back.
+    #[serde(rename = "dev.hale.replica.held")]
+    ReplicaHeld(ReplicaHeld),
+    /// A hold has ended.
+    #[serde(rename = "dev.hale.replica.released")]
+    ReplicaReleased(ReplicaReleased),
+    /// A replica was given up.
+    #[serde(rename = "dev.hale.replica.failed")]
+    ReplicaFailed(ReplicaFailed),
+    /// A replica has ended on purpose.
+    #[serde(rename = "dev.hale.replica.stopped")]
+    ReplicaStopped(ReplicaStopped),
+    /// The old instance can't be proven gone; none is started beside it.
+    #[serde(rename = "dev.hale.replica.stop_failed")]
+    ReplicaStopFailed(ReplicaStopFailed),
+    /// A replica's readiness flaps; it is held out of traffic.
+    #[serde(rename = "dev.hale.replica.flapping")]
+    ReplicaFlapping(ReplicaFlapping),
+    /// A flapping replica is let back.
+    #[serde(rename = "dev.hale.replica.flapping_ended")]
+    ReplicaFlappingEnded(ReplicaFlappingEnded),
+    /// A person paused a replica or a probe of it.
+    #[serde(rename = "dev.hale.replica.paused")]
+    ReplicaPaused(ReplicaPaused),
+    /// A pause has ended.
+    #[serde(rename = "dev.hale.replica.resumed")]
+    ReplicaResumed(ReplicaResumed),
+    /// In observe mode: what would have been done.
+    #[serde(rename = "dev.hale.replica.would_have")]
+    ReplicaWouldHave(ReplicaWouldHave),
+    /// A check could not be made; told once per spell.
+    #[serde(rename = "dev.hale.replica.prober_error")]
+    ReplicaProberError(ReplicaProberError),
+    /// A workload was declared or changed.
+    #[serde(rename = "dev.hale.workload.applied")]
+    WorkloadApplied(WorkloadApplied),
+    /// A target has failed its threshold.
+    #[serde(rename = "dev.hale.target.probe_failed")]
+    TargetProbeFailed(TargetProbeFailed),
+    /// A target answers again.
+    #[serde(rename = "dev.hale.target.probe_recovered")]
+    TargetProbeRecovered(TargetProbeRecovered),
+    /// An agent has started.
+    #[serde(rename = "dev.hale.node.started")]
+    NodeStarted(NodeStarted),
+    /// An agent stops.
+    #[serde(rename = "dev.hale.node.stopping")]
+    NodeStopping(NodeStopping),
+    /// Most of a node's probes failed at once: it checks itself before it believes them.
+    #[serde(rename = "dev.hale.node.observer_suspect")]
+    NodeObserverSuspect(NodeObserverSuspect),
+}
+
+impl EventData {
+    /// Every type of the list, in order.
+    pub const TYPES: [&'static str; 28] = [
+        "dev.hale.replica.starting",
+        "dev.hale.replica.running",
+        "dev.hale.replica.ready",
+        "dev.hale.replica.not_ready",
+        "dev.hale.replica.unhealthy",
+        "dev.hale.replica.recovered",
+        "dev.hale.replica.exited",
+        "dev.hale.replica.restarting",
+        "dev.hale.replica.restarted",
+        "dev.hale.replica.restart_succeeded",
+        "dev.hale.replica.restart_failed",
+        "dev.hale.replica.held",
+        "dev.hale.replica.released",
+        "dev.hale.replica.failed",
+        "dev.hale.replica.stopped",
+        "dev.hale.replica.stop_failed",
+        "dev.hale.replica.flapping",
+        "dev.hale.replica.flapping_ended",
+        "dev.hale.replica.paused",
+        "dev.hale.replica.resumed",
+        "dev.hale.replica.would_have",
+        "dev.hale.replica.prober_error",
+        "dev.hale.workload.applied",
+        "dev.hale.target.probe_failed",
+        "dev.hale.target.probe_recovered",
+        "dev.hale.node.started",
+        "dev.hale.node.stopping",
+        "dev.hale.node.observer_suspect",
+    ];
+
+    /// What happened and why in one line for people; who and when stand beside it.
+    #[must_use]
+    pub fn message(&self) -> String {
+        crate::describe::event(self)
+    }
+
+    /// Its CloudEvents type.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::ReplicaStarting(_) => "dev.hale.replica.starting",
+            Self::ReplicaRunning(_) => "dev.hale.replica.running",
+            Self::ReplicaReady(_) => "dev.hale.replica.ready",
+            Self::ReplicaNotReady(_) => "dev.hale.replica.not_ready",
+            Self::ReplicaUnhealthy(_) => "dev.hale.replica.unhealthy",
+            Self::ReplicaRecovered(_) => "dev.hale.replica.recovered",
+            Self::ReplicaExited(_) => "dev.hale.replica.exited",
+            Self::ReplicaRestarting(_) => "dev.hale.replica.restarting",
+            Self::ReplicaRestarted(_) => "dev.hale.replica.restarted",
+            Self::ReplicaRestartSucceeded(_) => "dev.hale.replica.restart_succeeded",
+            Self::ReplicaRestartFailed(_) => "dev.hale.replica.restart_failed",
+            Self::ReplicaHeld(_) => "dev.hale.replica.held",
+            Self::ReplicaReleased(_) => "dev.hale.replica.released",
+            Self::ReplicaFailed(_) => "dev.hale.replica.failed",
+            Self::ReplicaStopped(_) => "dev.hale.replica.stopped",
+            Self::ReplicaStopFailed(_) => "dev.hale.replica.stop_failed",
+            Self::ReplicaFlapping(_) => "dev.hale.replica.flapping",
+            Self::ReplicaFlappingEnded(_) => "dev.hale.replica.flapping_ended",
+            Self::ReplicaPaused(_) => "dev.hale.replica.paused",
+            Self::ReplicaResumed(_) => "dev.hale.replica.resumed",
+            Self::ReplicaWouldHave(_) => "dev.hale.replica.would_have",
+            Self::ReplicaProberError(_) => "dev.hale.replica.prober_error",
+            Self::WorkloadApplied(_) => "dev.hale.workload.applied",
+            Self::TargetProbeFailed(_) => "dev.hale.target.probe_failed",
+            Self::TargetProbeRecovered(_) => "dev.hale.target.probe_recovered",
+            Self::NodeStarted(_) => "dev.hale.node.started",
+            Self::NodeStopping(_) => "dev.hale.node.stopping",
+            Self::NodeObserverSuspect(_) => "dev.hale.node.observer_suspect",
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            // What was asked for is no reason to worry.
+            Self::ReplicaExited(ReplicaExited { expected: true, .. })
+            | Self::ReplicaRestarting(ReplicaRestarting {
+                cause: RestartCause::Manual | RestartCause::Policy,
+                ..
+            })
+            | Self::ReplicaRestarted(ReplicaRestarted {
+                cause: RestartCause::Manual | RestartCause::Policy,
+                ..
+            }) => Severity::Info,
+            Self::ReplicaStarting(_)
+            | Self::ReplicaRunning(_)
+            | Self::ReplicaReady(_)
+            | Self::ReplicaRecovered(_)
+            | Self::ReplicaRestartSucceeded(_)
+            | Self::ReplicaReleased(_)
+            | Self::ReplicaStopped(_)
+            | Self::ReplicaFlappingEnded(_)
+            | Self::ReplicaPaused(_)
+            | Self::ReplicaResumed(_)
+            | Self::ReplicaWouldHave(_)
+            | Self::WorkloadApplied(_)
+            | Self::TargetProbeRecovered(_)
+            | Self::NodeStarted(_)
+            | Self::NodeStopping(_) => Severity::Info,
+            Self::ReplicaNotReady(_)
+            | Self::ReplicaExited(_)
+            | Self::ReplicaRestarting(_)
+            | Self::ReplicaRestarted(_)
+            | Self::ReplicaRestartFailed(_)
+            | Self::ReplicaHeld(_)
+            | Self::ReplicaFlapping(_)
+            | Self::ReplicaProberError(_)
+            | Self::NodeObserverSuspect(_) => Severity::Warning,
+            Self::ReplicaUnhealthy(_) | Self::TargetProbeFailed(_) => Severity::Error,
+            Self::ReplicaFailed(_) | Self::ReplicaStopFailed(_) => Severity::Critical,
+        }
+    }
+
+    /// Which run of a replica it is about, if it is about one.
+    #[must_use]
+    pub const fn instance(&self) -> Option<&Instance> {
+        match self {
+            Self::ReplicaStarting(ReplicaStarting { instance, .. })
+            | Self::ReplicaRunning(ReplicaRunning { instance, .. })
+            | Self::ReplicaReady(ReplicaReady { instance, .. })
+            | Self::ReplicaNotReady(ReplicaNotReady { instance, .. })
+            | Self::ReplicaUnhealthy(ReplicaUnhealthy { instance, .. })
+            | Self::ReplicaRecovered(ReplicaRecovered { instance, .. })
+            | Self::ReplicaExited(ReplicaExited { instance, .. })
+            | Self::ReplicaRestarting(ReplicaRestarting { instance, .. })
+            | Self::ReplicaRestarted(ReplicaRestarted { instance, .. })
+            | Self::ReplicaRestartSucceeded(ReplicaRestartSucceeded { instance, .. })
+            | Self::ReplicaRestartFailed(ReplicaRestartFailed { instance, .. })
+            | Self::ReplicaHeld(ReplicaHeld { instance, .. })
+            | Self::ReplicaReleased(ReplicaReleased { instance, .. })
+            | Self::ReplicaFailed(ReplicaFailed { instance, .. })
+            | Self::ReplicaStopped(ReplicaStopped { instance, .. })
+            | Self::ReplicaStopFailed(ReplicaStopFailed { instance, .. })
+            | Self::ReplicaFlapping(ReplicaFlapping { instance, .. })
+            | Self::ReplicaFlappingEnded(ReplicaFlappingEnded { instance, .. })
+            | Self::ReplicaPaused(ReplicaPaused { instance, .. })
+            | Self::ReplicaResumed(ReplicaResumed { instance, .. })
+            | Self::ReplicaWouldHave(ReplicaWouldHave { instance, .. })
+            | Self::ReplicaProberError(ReplicaProberError { instance, .. }) => Some(instance),
+            Self::WorkloadApplied(_)
+            | Self::TargetProbeFailed(_)
+            | Self::TargetProbeRecovered(_)
+            | Self::NodeStarted(_)
+            | Self::NodeStopping(_)
+            | Self::NodeObserverSuspect(_) => None,
+        }
+    }
+}
