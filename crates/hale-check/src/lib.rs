@@ -5,6 +5,7 @@
 //! a [`CheckResult`], success or a typed failure with its timings, and what it means is `hale-health`'s.
 
 mod checker;
+mod engine;
 mod exec;
 mod grpc;
 mod http;
@@ -16,5 +17,6 @@ mod tcp;
 mod tls;
 
 pub use checker::{Checker, CompileError};
+pub use engine::{Counters, Deliver, Engine, EngineOptions, Finished, ProbeHandle, Registration, Start};
 pub use result::{CheckResult, MAX_SNIPPET, Timings};
 pub use subject::{Subject, User};

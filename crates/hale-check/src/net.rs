@@ -140,3 +140,24 @@ async fn connect_to(address: SocketAddr, place: &Place, trace: &mut Trace) -> Re
     trace.timings.connect = Some(started.elapsed());
     Ok(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_the_other_sides_only_where_it_is_known_to_be() {
+        let of = |errno: Errno| reason(&errno.into());
+        assert_eq!(of(Errno::CONNREFUSED), Reason::ConnectionRefused);
+        assert_eq!(of(Errno::PIPE), Reason::ConnectionReset);
+        assert_eq!(of(Errno::HOSTUNREACH), Reason::Unreachable);
+        assert_eq!(of(Errno::TIMEDOUT), Reason::Timeout);
+        for own in
+            [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::ACCESS, Errno::INVAL]
+        {
+            assert_eq!(of(own), Reason::ProberError);
+        }
+        let ports = fault(&Errno::ADDRNOTAVAIL.into(), "connect to", &"10.0.0.1:80");
+        assert!(ports.detail.contains("10.0.0.1:80") && ports.detail.contains("no local port"), "{ports:?}");
+    }
+}

@@ -2,7 +2,10 @@
 //!
 //! The engine makes plain checks of an address on its own sockets and comes here for the rest.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use hale_health::{Reason, Verdict};
 use tokio::{
@@ -196,4 +199,11 @@ fn trim(bytes: &mut Vec<u8>) {
 /// More redirects on the same host than are followed.
 pub(crate) fn too_many_redirects() -> Fault {
     Fault::new(Reason::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects on the same host"))
+}
+
+impl Trace {
+    /// Goes on with a check that began earlier and was answered by a redirect.
+    pub(crate) fn resume(began: Instant) -> Self {
+        Self { began, stage: Stage::Connect, timings: crate::Timings::default() }
+    }
 }
