@@ -5,6 +5,7 @@
 //! microseconds in a test, and over recorded history.
 
 mod backoff;
+mod breaker;
 mod cause;
 mod chance;
 mod damping;
@@ -12,18 +13,24 @@ mod exit;
 mod hold;
 mod ids;
 mod machine;
+mod observer;
 mod outcome;
 mod phase;
+mod plan;
 mod policy;
 mod reason;
 mod roll_up;
+mod serving;
 mod status;
 mod table;
+mod target;
 mod threshold;
 mod time;
+mod watchdog;
 mod window;
 
 pub use backoff::Backoff;
+pub use breaker::{BreakerPolicy, BreakerState, CircuitBreaker, Permit};
 pub use cause::RestartCause;
 pub use chance::Chance;
 pub use damping::{Damped, Damping};
@@ -34,18 +41,23 @@ pub use machine::{
     By, Decision, Dependency, Elsewhere, Handled, Input, Note, Observer, Pause, PauseScope, ProbeState,
     ReadyChange, Replica, Workload, WorkloadInput,
 };
+pub use observer::{GuardDecision, ObserverGuard, ObserverPolicy};
 pub use outcome::{Outcome, ProbeKind, Verdict};
 pub use phase::Phase;
+pub use plan::{ProbePlan, Span, plan};
 pub use policy::{
     BackoffPolicy, BudgetCounts, DampingPolicy, Mode, OnExhausted, ProbeTiming, ReplicaPolicy, RestartMode,
     RestartPolicy, StopPolicy, WorkloadPolicy,
 };
 pub use reason::Reason;
 pub use roll_up::{OnPurpose, WorkloadHealth, if_fresh, worst_of};
+pub use serving::{Serves, Standing, who_serves};
 pub use status::Status;
 pub use table::{Impossible, Move, transition_dot, transition_matrix, transition_mermaid};
+pub use target::{TargetMachine, TargetNote, TargetOutcome};
 pub use threshold::Threshold;
 pub use time::Time;
+pub use watchdog::Watchdog;
 pub use window::RestartWindow;
 
 /// A word that is not on a closed list.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long forensics may take (H25).
-pub(super) const EXAMINE: Duration = Duration::from_secs(2);
+pub(crate) const EXAMINE: Duration = Duration::from_secs(2);
 
 impl Replica {
     /// Moves to another phase, with its reason.

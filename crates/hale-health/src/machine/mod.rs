@@ -23,6 +23,7 @@ mod tests;
 
 pub use decision::{Decision, Note, ReadyChange};
 pub use input::{By, Dependency, Elsewhere, Input, Observer, Pause, PauseScope, WorkloadInput};
+pub(crate) use lifecycle::EXAMINE;
 pub use probe::ProbeState;
 pub use replica::{Handled, Replica};
 pub use workload::Workload;
