@@ -59,21 +59,18 @@ impl Replica {
         let kind = outcome.probe;
         let success = outcome.verdict.is_success();
         let Some(probe) = self.probe_mut(kind) else { return Ok(()) };
-        let (streak, since) = (probe.threshold.failures(), probe.first_failure_at);
-        let before = probe.verdict();
-        let change = probe.threshold.feed(success);
-        if success {
-            probe.first_failure_at = if change.is_some() || before != Some(false) { None } else { since };
-        } else if probe.first_failure_at.is_none() {
-            probe.first_failure_at = Some(outcome.started_at);
-        }
+        let (change, over) = probe.feed(outcome);
         if !success {
             let text = format!("{kind}: {}", probe.failure_text());
-            self.remember(now, &text);
+            // Past the threshold nothing new is said; the chain that led there must not be pushed out by it.
+            if probe.threshold.failures() <= probe.threshold.failure_threshold() {
+                self.remember(now, &text);
+            }
             self.last_error = Some(text);
-        } else if before == Some(false) && change.is_some() {
-            let down = since.map_or(std::time::Duration::ZERO, |since| now.since(since));
-            out.push(Decision::Note(Note::Recovered { probe: kind, prior_failure_count: streak, down }));
+        }
+        if let Some((prior_failure_count, since)) = over {
+            let down = now.since(since);
+            out.push(Decision::Note(Note::Recovered { probe: kind, prior_failure_count, down }));
         }
         match kind {
             ProbeKind::Startup => self.startup_counted(now, success, change, around, out),

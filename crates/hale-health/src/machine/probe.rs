@@ -15,7 +15,12 @@ pub struct ProbeState {
     pub(super) last_outcome_at: Option<Time>,
     pub(super) last_failure: Option<(Reason, String)>,
     pub(super) last_took: Option<Duration>,
+    /// When the first failure of the present streak began.
     pub(super) first_failure_at: Option<Time>,
+    /// Failures since then: more than those in a row, when it takes several successes to recover.
+    pub(super) streak: u32,
+    /// Whether the streak has reached its threshold, so that its end is to be told.
+    pub(super) told: bool,
     pub(super) prober_errors: u32,
     pub(super) last_prober_error: Option<String>,
 }
@@ -30,6 +35,8 @@ impl ProbeState {
             last_failure: None,
             last_took: None,
             first_failure_at: None,
+            streak: 0,
+            told: false,
             prober_errors: 0,
             last_prober_error: None,
         }
@@ -48,10 +55,37 @@ impl ProbeState {
         };
     }
 
+    /// Feeds the thresholds. Returns the verdict if it changed, and how long and since when the probe had failed if
+    /// that is over now.
+    pub(super) fn feed(&mut self, outcome: &Outcome) -> (Option<bool>, Option<(u32, Time)>) {
+        let success = outcome.verdict.is_success();
+        let change = self.threshold.feed(success);
+        if !success {
+            self.streak = self.streak.saturating_add(1);
+            self.first_failure_at = self.first_failure_at.or(Some(outcome.started_at));
+            self.told |= change == Some(false);
+            return (change, None);
+        }
+        if self.told && self.threshold.verdict() != Some(true) {
+            return (change, None);
+        }
+        let over = self.first_failure_at.filter(|_| self.told).map(|since| (self.streak, since));
+        self.end_streak();
+        (change, over)
+    }
+
+    const fn end_streak(&mut self) {
+        self.streak = 0;
+        self.first_failure_at = None;
+        self.told = false;
+    }
+
     /// Begins to count at zero; a bad verdict is taken back.
     pub(super) fn begin_anew(&mut self, now: Time) {
         self.threshold.forget_failure();
-        self.first_failure_at = None;
+        if !self.told {
+            self.end_streak();
+        }
         self.counts_from = now;
     }
 

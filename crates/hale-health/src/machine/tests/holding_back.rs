@@ -299,7 +299,7 @@ fn after_a_pause_the_present_state_is_decided_anew() {
     assert_eq!(sim.tell(0, Input::Resume { scope, by: "ana".to_owned() }), Ok(Handled::Dropped));
     sim.secs(20.0);
     assert_eq!(sim.phase(0), Phase::Running, "two failures since");
-    sim.secs(10.0);
+    sim.secs(9.5);
     assert_eq!(sim.phase(0), Phase::Restarting);
 }
 

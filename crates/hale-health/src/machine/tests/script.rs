@@ -28,7 +28,7 @@ fn run(mut sim: Sim, script: &str) -> String {
         let _ = writeln!(text, "> {line}");
         let log = sim.take_log();
         let lines = log.lines().filter(|it| !it.contains("  Starting") && !it.contains("PROBE"));
-        lines.for_each(|it| drop(writeln!(text, "{it}")));
+        lines.for_each(|it| text.extend([it, "\n"]));
         if words == ["show"] {
             show(&sim, &mut text);
         }

@@ -146,7 +146,9 @@ impl Sim {
             self.now = self.now.max(next);
             if agenda == Some(next) {
                 let (_, (ordinal, input)) = self.agenda.pop_first().unwrap();
-                let _ = self.with(|it, now, out| drop(it.handle(now, ordinal, input, out)));
+                self.with(|it, now, out| {
+                    let _ = it.handle(now, ordinal, input, out);
+                });
             } else if checks == Some(next) {
                 self.check(next);
             } else {
