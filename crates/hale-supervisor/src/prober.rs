@@ -3,13 +3,13 @@
 //! A prober decides nothing about health. The driver knows no more of it than this trait, so that the engine of
 //! `hale-check`, the closures of an embedding program and a scripted one in tests are alike to it.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hale_health::{Outcome, ProbeKind};
 use hale_model::spec::{Probe, Workload};
 use tokio::sync::mpsc;
 
-use crate::runtime::{BoxFuture, InstanceId};
+use crate::runtime::{BoxFuture, InstanceId, Started};
 
 /// One probe of one run.
 #[derive(Debug, Clone)]
@@ -22,8 +22,8 @@ pub struct Ask {
     pub probe: Probe,
     /// What the run is a replica of.
     pub workload: Arc<Workload>,
-    /// Where the run is reached.
-    pub address: IpAddr,
+    /// Where the run is reached, and what commands beside it run in.
+    pub started: Started,
     /// Its ports by name.
     pub ports: BTreeMap<String, u16>,
     /// The earliest first check, from now.

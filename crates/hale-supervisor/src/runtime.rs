@@ -43,6 +43,29 @@ pub struct Started {
     pub container_id: Option<String>,
     /// Where it is reached.
     pub address: IpAddr,
+    /// What commands of its `exec` checks run in (H8), where those are processes of this machine.
+    pub surroundings: Option<std::sync::Arc<Surroundings>>,
+}
+
+/// What a command beside a replica runs in: as the replica itself does.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// The whole environment. Holds secrets: never shown.
+    pub env: BTreeMap<String, String>,
+    /// The working directory.
+    pub working_dir: PathBuf,
+    /// User and group by number; the agent's own when absent.
+    pub user: Option<(u32, u32)>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("env", &format_args!("{} variables", self.env.len()))
+            .field("working_dir", &self.working_dir)
+            .field("user", &self.user)
+            .finish()
+    }
 }
 
 /// Why a start failed.

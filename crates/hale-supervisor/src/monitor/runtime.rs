@@ -81,7 +81,7 @@ impl Runtime for Arc<Components> {
     }
 
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Started, SpawnError>> {
-        let started = Started { pid: None, container_id: None, address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        let started = Started { pid: None, container_id: None, address: IpAddr::V4(Ipv4Addr::LOCALHOST), surroundings: None };
         let component = self.get(&launch.workload.name);
         let first = launch.id.incarnation.0 <= 1;
         Box::pin(async move {

@@ -181,6 +181,7 @@ impl ProcessRuntime {
         if let Some(live) = self.table.lock().get_mut(id) {
             live.masker = Arc::new(prepared.masker);
         }
+        let surroundings = Some(Arc::new(prepared.surroundings));
         let running = self.client.start(prepared.start).await?;
         for warning in &running.warnings {
             tracing::warn!(replica = %id.replica, "{warning}");
@@ -189,7 +190,7 @@ impl ProcessRuntime {
         if let Some(live) = self.table.lock().get_mut(id) {
             live.running = running;
         }
-        Ok(Started { pid: Some(pid), container_id: None, address: self.options.address })
+        Ok(Started { pid: Some(pid), container_id: None, address: self.options.address, surroundings })
     }
 }
 

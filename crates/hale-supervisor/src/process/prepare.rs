@@ -11,13 +11,15 @@ use std::{
 use hale_keeper::protocol::{Start, Text};
 
 use super::{ProcessOptions, account, environment, expand, key_of, mask::Masker, process_of, spawn_error};
-use crate::runtime::{Launch, SpawnError};
+use crate::runtime::{Launch, SpawnError, Surroundings};
 
 /// A finished order, and what may not be shown of its output.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) start: Start,
     pub(super) masker: Masker,
+    /// What commands of `exec` checks run in.
+    pub(super) surroundings: Surroundings,
 }
 
 /// Resolves everything. Reads files: may block.
@@ -31,6 +33,12 @@ pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepa
     let program = program(&args[0], &process.working_dir, env.get(OsStr::new("PATH")))?;
     let secrets = process.secret_env.values().cloned().chain(from_files);
     let ulimits = process.ulimits.iter().map(|(name, (soft, hard))| (name.clone(), *soft, *hard));
+    let text = |it: &OsString| it.to_string_lossy().into_owned();
+    let surroundings = Surroundings {
+        env: env.iter().map(|(name, value)| (text(name), text(value))).collect(),
+        working_dir: process.working_dir.clone(),
+        user: account.as_ref().map(|account| (account.user.uid, account.user.gid)),
+    };
     let start = Start {
         key: key_of(&launch.id),
         program: Text::from(&program),
@@ -44,7 +52,7 @@ pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepa
         notify: environment::notifies(workload),
         stop_signal: workload.stop_signal,
     };
-    Ok(Prepared { start, masker: Masker::new(secrets) })
+    Ok(Prepared { start, masker: Masker::new(secrets), surroundings })
 }
 
 fn texts(env: &BTreeMap<OsString, OsString>) -> Vec<(Text, Text)> {

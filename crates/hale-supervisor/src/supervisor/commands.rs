@@ -117,7 +117,7 @@ impl Core {
 
     fn pause(&mut self, now: Time, name: &str, pause: Pause) -> Result<(), SupervisorError> {
         let named = self.find(name)?;
-        let input = PauseInput { by: pause.by, reason: pause.reason, until: Some(now + pause.lasts) };
+        let input = PauseInput { by: pause.by, reason: pause.reason, until: pause.lasts.map(|lasts| now + lasts) };
         match pause.probe {
             None => {
                 let scope = PauseScope::Replica;

@@ -100,8 +100,8 @@ impl Change {
 pub struct Pause {
     /// One probe, or everything of the replica.
     pub probe: Option<ProbeKind>,
-    /// For how long.
-    pub lasts: Duration,
+    /// For how long; `None`: until it is resumed.
+    pub lasts: Option<Duration>,
     /// Why.
     pub reason: String,
     /// Who.

@@ -30,7 +30,7 @@ mod start;
 mod status;
 mod unit;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::{Arc, Mutex}};
 
 use hale_health::Generation;
 use tokio::sync::{mpsc, watch};
@@ -46,7 +46,8 @@ pub use self::{
 };
 use crate::{
     clock::{BootClock, Clock},
-    ports::{PortPool, Ports},
+    ports::Ports,
+    process::PortPool,
     prober::{Asked, Prober},
     runtime::{Runtime, RuntimeEvent},
     sink::{Drain, NoTraffic, Sink},
@@ -98,7 +99,7 @@ impl Options {
             prober,
             sink,
             drain: Arc::new(NoTraffic),
-            ports: Arc::new(PortPool::new(seed)),
+            ports: Arc::new(Mutex::new(PortPool::default())),
             clock: Arc::new(BootClock),
             seed,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hale_health::{Input, Time};
 
 use super::core::Core;
-use crate::runtime::InstanceId;
+use crate::{process::Masker, runtime::InstanceId};
 
 /// The longest text of a process's own that is kept, bytes.
 const STATUS_TEXT: usize = 256;
@@ -15,7 +15,7 @@ impl Core {
         let _ = at;
         match name {
             "STATUS" => {
-                let text = crate::mask::line(value);
+                let text = Masker::default().line(value);
                 if let Some(run) = self.run_mut(id) {
                     run.status_text = Some(text[..text.floor_char_boundary(STATUS_TEXT)].to_owned());
                 }

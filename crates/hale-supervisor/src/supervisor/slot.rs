@@ -23,8 +23,6 @@ const RECENT: usize = 30;
 pub(super) struct Slot {
     /// `web-0`.
     pub(super) name: String,
-    /// Its ports, kept from run to run where they can be.
-    pub(super) ports: BTreeMap<String, u16>,
     /// Its last run.
     pub(super) run: Option<Run>,
     /// What was told of its endpoint last.
@@ -63,7 +61,7 @@ pub(super) struct Early {
 
 impl Slot {
     pub(super) fn new(name: String) -> Self {
-        Self { name, ports: BTreeMap::new(), run: None, told: None, forensics: None }
+        Self { name, run: None, told: None, forensics: None }
     }
 
     /// The run of this number, if it is the last one.

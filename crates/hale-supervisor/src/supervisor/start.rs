@@ -1,6 +1,6 @@
 //! What takes time: starting, draining, examining. Each in a task of its own, which reports back.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hale_health::{Incarnation, ProbeKind, Time};
 use hale_model::{event::Forensics, spec::Probe};
@@ -11,9 +11,9 @@ use super::{
     unit::Unit,
 };
 use crate::{
-    mask,
+    process::Masker,
     prober::Ask,
-    runtime::{InstanceId, Launch, SpawnError, Started},
+    runtime::{InstanceId, Launch, Started},
 };
 
 /// The most that forensics may hold, bytes (H25).
@@ -24,7 +24,7 @@ pub(super) fn spawn(unit: &mut Unit, world: &World, ordinal: u32, incarnation: I
     let spec = Arc::clone(&unit.spec);
     let slot = unit.slot(ordinal);
     let id = InstanceId { replica: slot.name.clone(), generation: world.generation, incarnation };
-    let ports = take_ports(world, &spec, &mut slot.ports);
+    let ports = world.ports.assign(&slot.name, &spec.ports);
     let known = ports.as_ref().cloned().unwrap_or_default();
     slot.run = Some(Run::new(id.clone(), Arc::clone(&spec), known));
     let (runtime, back) = (Arc::clone(&world.runtime), world.back.clone());
@@ -38,34 +38,6 @@ pub(super) fn spawn(unit: &mut Unit, world: &World, ordinal: u32, incarnation: I
     });
 }
 
-/// A number for each port of a workload: the declared one, or one from the pool, the same as before if it is free.
-fn take_ports(
-    world: &World,
-    spec: &hale_model::spec::Workload,
-    held: &mut BTreeMap<String, u16>,
-) -> Result<BTreeMap<String, u16>, SpawnError> {
-    held.retain(|name, port| {
-        let still = spec.port(name).is_some_and(|it| it.port == 0);
-        if !still {
-            world.ports.give_back(*port);
-        }
-        still
-    });
-    let mut ports = BTreeMap::new();
-    for port in &spec.ports {
-        let number = match port.port {
-            0 => {
-                let number = world.ports.take(held.remove(&port.name))?;
-                held.insert(port.name.clone(), number);
-                number
-            }
-            number => number,
-        };
-        ports.insert(port.name.clone(), number);
-    }
-    Ok(ports)
-}
-
 /// What a probe of a run asks.
 pub(super) fn ask(run: &Run, started: &Started, probe: &Probe, kind: ProbeKind) -> Ask {
     Ask {
@@ -73,7 +45,7 @@ pub(super) fn ask(run: &Run, started: &Started, probe: &Probe, kind: ProbeKind) 
         kind,
         probe: probe.clone(),
         workload: Arc::clone(&run.spec),
-        address: started.address,
+        started: started.clone(),
         ports: run.ports.clone(),
         first_after: Duration::ZERO,
         spread: false,
@@ -113,8 +85,10 @@ pub(super) fn examine(world: &World, run: &Run, limit: Duration, ended: bool) {
 
 /// Without secrets, and cut to size: what is oldest goes.
 fn bounded(mut forensics: Forensics) -> Forensics {
-    forensics.log_tail = mask::lines(forensics.log_tail.iter().map(String::as_str));
-    forensics.probe_outcomes = mask::lines(forensics.probe_outcomes.iter().map(String::as_str));
+    let masker = Masker::default();
+    for lines in [&mut forensics.log_tail, &mut forensics.probe_outcomes] {
+        lines.iter_mut().for_each(|line| *line = masker.line(line));
+    }
     let size = |lines: &[String]| lines.iter().map(|line| line.len() + 4).sum::<usize>();
     let rest = size(&forensics.probe_outcomes) + size(&forensics.waiting_in) + size(&forensics.missing);
     let mut room = FORENSICS_BYTES.saturating_sub(rest);
@@ -141,7 +115,7 @@ mod tests {
         let kept = bounded(Forensics { log_tail: tail, ..Forensics::default() });
         let size: usize = kept.log_tail.iter().map(String::len).sum();
         assert!(size < FORENSICS_BYTES && size > FORENSICS_BYTES / 2);
-        assert!(kept.log_tail.last().is_some_and(|line| line.starts_with("999 password=[masked]")));
+        assert!(kept.log_tail.last().is_some_and(|line| line.starts_with("999 password=***")));
         assert_eq!(kept.missing.len(), 1);
     }
 }

@@ -157,7 +157,7 @@ impl Unit {
 
     fn removed(&mut self, world: &World, ordinal: u32) {
         if let Some(slot) = self.slots.remove(&ordinal) {
-            slot.ports.values().for_each(|port| world.ports.give_back(*port));
+            world.ports.release(&slot.name);
             world.sink.report(Report::Removed { replica: slot.name });
         }
     }
