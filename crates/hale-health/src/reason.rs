@@ -42,13 +42,15 @@ pub enum Reason {
     Watchdog,
     /// The process said itself over the notify socket that it is not ready.
     NotReady,
+    /// A check of the program that embeds hale said so, panicked, or can't be told apart further (H30).
+    CheckFailed,
     /// The prober itself could not ask; no verdict on what is probed (H10).
     ProberError,
 }
 
 impl Reason {
     /// All of them, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Timeout,
         Self::ConnectionRefused,
         Self::ConnectionReset,
@@ -66,6 +68,7 @@ impl Reason {
         Self::NotExecutable,
         Self::Watchdog,
         Self::NotReady,
+        Self::CheckFailed,
         Self::ProberError,
     ];
 
@@ -90,6 +93,7 @@ impl Reason {
             Self::NotExecutable => "not_executable",
             Self::Watchdog => "watchdog",
             Self::NotReady => "not_ready",
+            Self::CheckFailed => "check_failed",
             Self::ProberError => "prober_error",
         }
     }

@@ -316,7 +316,8 @@ async fn a_pause_holds_restarts_until_it_ends() {
     let world = SimWorld::start();
     apply(&world, [live(workload("web", 1))]).await;
     until_ready(&world, "web").await;
-    let pause = Pause { probe: None, lasts: Some(MINUTE * 5), reason: "looking at it".into(), by: "ann".into() };
+    let pause =
+        Pause { probe: None, lasts: Some(MINUTE * 5), reason: "looking at it".into(), by: "ann".into() };
     world.supervisor.pause("web-0", pause.clone()).await.unwrap();
     world.prober.answer("web", ProbeKind::Liveness, Answer::fails(Reason::Timeout));
     tokio::time::sleep(MINUTE * 4).await;

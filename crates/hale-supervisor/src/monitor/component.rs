@@ -186,6 +186,14 @@ impl Component {
         self
     }
 
+    pub(super) const fn asks_of(&self, kind: ProbeKind) -> Option<&Asks> {
+        match kind {
+            ProbeKind::Startup => self.startup.as_ref(),
+            ProbeKind::Liveness => self.liveness.as_ref(),
+            ProbeKind::Readiness => self.readiness.as_ref(),
+        }
+    }
+
     fn asks(&mut self, kind: ProbeKind) -> &mut Asks {
         let asks = match kind {
             ProbeKind::Startup => &mut self.startup,

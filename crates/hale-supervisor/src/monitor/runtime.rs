@@ -51,7 +51,11 @@ impl Components {
 
 /// Calls a function of the embedding program in a task of its own, so that one that panics or blocks harms nobody
 /// else, and cuts it off at `limit`.
-pub(super) async fn call(clock: &Arc<dyn Clock>, function: &Closure, limit: Duration) -> Result<Told, CutOff> {
+pub(super) async fn call(
+    clock: &Arc<dyn Clock>,
+    function: &Closure,
+    limit: Duration,
+) -> Result<Told, CutOff> {
     /// Ends the task when the caller is itself cut off.
     struct Guard(JoinHandle<Told>);
     impl Drop for Guard {
@@ -81,7 +85,12 @@ impl Runtime for Arc<Components> {
     }
 
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Started, SpawnError>> {
-        let started = Started { pid: None, container_id: None, address: IpAddr::V4(Ipv4Addr::LOCALHOST), surroundings: None };
+        let started = Started {
+            pid: None,
+            container_id: None,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            surroundings: None,
+        };
         let component = self.get(&launch.workload.name);
         let first = launch.id.incarnation.0 <= 1;
         Box::pin(async move {
@@ -96,7 +105,9 @@ impl Runtime for Arc<Components> {
             let (code, detail) = match call(&self.clock, restart, limit).await {
                 Ok(Ok(())) => return Ok(started),
                 Ok(Err(error)) => ("internal", error),
-                Err(CutOff::TimedOut) => ("timeout", format!("its restart function did not return within {limit:?}")),
+                Err(CutOff::TimedOut) => {
+                    ("timeout", format!("its restart function did not return within {limit:?}"))
+                }
                 Err(CutOff::Panicked) => ("internal", "its restart function panicked".to_owned()),
             };
             Err(SpawnError { code, detail })

@@ -267,7 +267,12 @@ impl Runtime for Arc<SimRuntime> {
                 return Err(error);
             }
             let pid = Self::clone(self).live(launch.id, script);
-            Ok(Started { pid: Some(pid), container_id: None, address: IpAddr::V4(Ipv4Addr::LOCALHOST), surroundings: None })
+            Ok(Started {
+                pid: Some(pid),
+                container_id: None,
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                surroundings: None,
+            })
         })
     }
 

@@ -6,6 +6,8 @@ use hale_health::{ProbeKind, Status};
 use hale_model::{spec::Workload, status::WorkloadStatus};
 use tokio::sync::oneshot;
 
+use crate::prober::Asked;
+
 use super::{
     handle::{Applied, Pause, SupervisorError},
     roll::Rolling,
@@ -48,6 +50,10 @@ pub(super) enum Command {
     Status {
         name: Option<String>,
         answer: Answer<Vec<WorkloadStatus>>,
+    },
+    CheckNow {
+        name: String,
+        answer: Answer<Vec<Asked>>,
     },
     Dependency {
         name: String,

@@ -9,9 +9,10 @@ use super::{
     events::split,
     handle::{Pause, SupervisorError},
     roll::{Rolling, Round},
-    status,
+    start, status,
     unit::probe,
 };
+use crate::prober::Ask;
 
 /// What a name stands for: a workload, or one replica of it.
 struct Named {
@@ -53,6 +54,10 @@ impl Core {
                 drop(answer.send(self.resume(now, &name, probe, by)));
             }
             Command::Status { name, answer } => drop(answer.send(self.status(now, name.as_deref()))),
+            Command::CheckNow { name, answer } => match self.asks_of(&name) {
+                Ok(asks) => start::check_now(&self.world, asks, answer),
+                Err(error) => drop(answer.send(Err(error))),
+            },
             Command::Dependency { name, status } => {
                 self.outside.insert(name, status);
                 self.unsettled = true;
@@ -117,7 +122,8 @@ impl Core {
 
     fn pause(&mut self, now: Time, name: &str, pause: Pause) -> Result<(), SupervisorError> {
         let named = self.find(name)?;
-        let input = PauseInput { by: pause.by, reason: pause.reason, until: pause.lasts.map(|lasts| now + lasts) };
+        let input =
+            PauseInput { by: pause.by, reason: pause.reason, until: pause.lasts.map(|lasts| now + lasts) };
         match pause.probe {
             None => {
                 let scope = PauseScope::Replica;
@@ -170,6 +176,15 @@ impl Core {
         }
         self.unsettled = true;
         Ok(())
+    }
+
+    /// What is being asked of everything that a name stands for.
+    fn asks_of(&self, name: &str) -> Result<Vec<Ask>, SupervisorError> {
+        let Named { workload, ordinal } = self.find(name)?;
+        let Some(unit) = self.units.get(&workload) else { return Ok(Vec::new()) };
+        let slots = unit.slots.iter().filter(|(it, _)| ordinal.is_none_or(|only| only == **it));
+        let runs = slots.filter_map(|(_, slot)| slot.run.as_ref());
+        Ok(runs.flat_map(|run| unit.asks(run)).collect())
     }
 
     fn status(&self, now: Time, name: Option<&str>) -> Result<Vec<WorkloadStatus>, SupervisorError> {

@@ -15,7 +15,7 @@ use hale_model::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{command::Command, unit::Unit};
+use super::{command::Command, handle::SupervisorError, unit::Unit};
 use crate::{
     clock::Clock,
     ports::Ports,
@@ -44,6 +44,8 @@ pub(super) enum Back {
     Drained { id: InstanceId },
     /// What it was doing was kept. `ended`: after its end, when it delays nothing.
     Examined { id: InstanceId, forensics: Box<Forensics>, ended: bool },
+    /// Checks that somebody asked for were made.
+    CheckedNow { asked: Vec<Asked>, answer: oneshot::Sender<Result<Vec<Asked>, SupervisorError>> },
 }
 
 /// The world at the edge.

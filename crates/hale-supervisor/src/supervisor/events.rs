@@ -93,6 +93,10 @@ impl Core {
         match back {
             Back::Started { id, result } => self.on_started(now, &id, result),
             Back::Drained { id } => self.feed_run(now, &id, |incarnation| Input::Drained { incarnation }),
+            Back::CheckedNow { asked, answer } => {
+                asked.iter().for_each(|asked| self.on_asked(now, asked.clone()));
+                drop(answer.send(Ok(asked)));
+            }
             Back::Examined { id, forensics, ended } => {
                 if let Some((unit, ordinal)) = present(&mut self.units, &id) {
                     unit.slot(ordinal).forensics = Some(forensics);

@@ -10,7 +10,7 @@ use hale_model::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{command::Command, roll::Rolling};
-use crate::clock::Clock;
+use crate::{clock::Clock, prober::Asked};
 
 /// Why something asked of a supervisor was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -219,6 +219,16 @@ impl SupervisorHandle {
         let asked = Some(name.to_owned());
         let found = self.ask(|answer| Command::Status { name: asked, answer }).await??;
         found.into_iter().next().ok_or_else(|| SupervisorError::NotFound { name: name.to_owned() })
+    }
+
+    /// Makes the checks that are being made of a workload or replica now, beside their periods, and tells what came of
+    /// them once their machines know. They count as any others.
+    ///
+    /// # Errors
+    /// [`SupervisorError::NotFound`].
+    pub async fn check_now(&self, name: &str) -> Result<Vec<Asked>, SupervisorError> {
+        let name = name.to_owned();
+        self.ask(|answer| Command::CheckNow { name, answer }).await?
     }
 
     /// Waits until what a name stands for is as `wanted` says.

@@ -30,7 +30,10 @@ mod start;
 mod status;
 mod unit;
 
-use std::{panic::AssertUnwindSafe, sync::{Arc, Mutex}};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+};
 
 use hale_health::Generation;
 use tokio::sync::{mpsc, watch};
@@ -47,8 +50,8 @@ pub use self::{
 use crate::{
     clock::{BootClock, Clock},
     ports::Ports,
-    process::PortPool,
     prober::{Asked, Prober},
+    process::PortPool,
     runtime::{Runtime, RuntimeEvent},
     sink::{Drain, NoTraffic, Sink},
 };

@@ -2,17 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use hale_health::{Incarnation, ProbeKind, Time};
 use hale_model::{event::Forensics, spec::Probe};
+use tokio::sync::oneshot;
 
 use super::{
     core::{Back, World},
+    handle::SupervisorError,
     slot::Run,
     unit::Unit,
 };
 use crate::{
+    prober::{Ask, Asked},
     process::Masker,
-    prober::Ask,
     runtime::{InstanceId, Launch, Started},
 };
 
@@ -50,6 +53,19 @@ pub(super) fn ask(run: &Run, started: &Started, probe: &Probe, kind: ProbeKind) 
         first_after: Duration::ZERO,
         spread: false,
     }
+}
+
+/// Makes checks once, now.
+pub(super) fn check_now(
+    world: &World,
+    asks: Vec<Ask>,
+    answer: oneshot::Sender<Result<Vec<Asked>, SupervisorError>>,
+) {
+    let (prober, back) = (Arc::clone(&world.prober), world.back.clone());
+    tokio::spawn(async move {
+        let asked = join_all(asks.into_iter().map(|ask| prober.ask_once(ask))).await;
+        let _ = back.send(Back::CheckedNow { asked, answer }).await;
+    });
 }
 
 /// Waits until nobody sends traffic to a run any more, or until `until`, when its machine goes on by itself.

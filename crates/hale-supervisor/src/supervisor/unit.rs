@@ -9,7 +9,13 @@ use hale_model::{
 };
 use tracing::info;
 
-use super::{core::World, notes, roll::Round, slot::Slot, start};
+use super::{
+    core::World,
+    notes,
+    roll::Round,
+    slot::{Run, Slot},
+    start,
+};
 use crate::prober::Ask;
 
 /// One workload.
@@ -207,6 +213,14 @@ impl Unit {
                 info!(replica = run.id.replica, probe = kind.as_str(), "probing ends");
             }
         }
+    }
+
+    /// What is being asked of a run.
+    pub(super) fn asks(&self, run: &Run) -> impl Iterator<Item = Ask> {
+        ProbeKind::ALL.into_iter().filter(|kind| run.probing[*kind as usize]).filter_map(|kind| {
+            let probe = probe(&self.spec, kind).filter(|probe| !matches!(probe.check, Check::Notify))?;
+            Some(start::ask(run, run.started.as_ref()?, probe, kind))
+        })
     }
 
     /// Asks the declared check of a kind from now on, of every instance that is asked one now.
