@@ -196,6 +196,10 @@ impl Onlooker {
                 _ => {}
             }
         }
+        self.look_at_all()
+    }
+
+    fn look_at_all(&self) -> Result<(), TestCaseError> {
         for (ordinal, replica) in self.it.replicas() {
             let seen =
                 self.seen.get(&ordinal).map_or(Phase::Pending, |it| it.phase.unwrap_or(Phase::Pending));
