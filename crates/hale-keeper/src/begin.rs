@@ -174,17 +174,21 @@ impl Keeper {
             return false;
         }
         let pid = sender.pid.as_raw_nonzero().get();
-        let Some(process) = procfs::process(pid) else { return true };
+        // Of a zombie as of one that is reaped there is nothing left to look at.
+        let alive = || procfs::process(pid).filter(|it| !it.zombie);
+        let Some(process) = alive() else { return true };
         if pid == instance.pid || process.session == instance.pid || process.group == instance.pid {
             return true;
         }
-        if let Some(name) = instance.group.v2.as_ref().and_then(|path| path.file_name()?.to_str()) {
-            let of_sender = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            return of_sender
-                .lines()
-                .any(|line| line.starts_with("0::") && line.split('/').any(|it| it == name));
-        }
-        let mark = format!("{}/{}", self.mark, instance.key);
-        procfs::environment(pid, MARK_VARIABLE).is_some_and(|value| value == mark.as_bytes())
+        let is_its =
+            if let Some(name) = instance.group.v2.as_ref().and_then(|path| path.file_name()?.to_str()) {
+                let of_sender = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+                of_sender.lines().any(|line| line.starts_with("0::") && line.split('/').any(|it| it == name))
+            } else {
+                let mark = format!("{}/{}", self.mark, instance.key);
+                procfs::environment(pid, MARK_VARIABLE).is_some_and(|value| value == mark.as_bytes())
+            };
+        // It may have ended while it was looked at.
+        is_its || alive().is_none()
     }
 }

@@ -75,7 +75,7 @@ impl Splitter {
 
     /// Drops what was read instead; says how many lines are lost with it.
     pub(crate) fn skip(&mut self, bytes: &[u8]) -> u64 {
-        let mut lost = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let mut lost = crate::writer::newlines(bytes);
         let within = bytes.last() != Some(&b'\n');
         if within && !self.skipping {
             lost += 1;

@@ -67,6 +67,8 @@ impl Default for KeeperOptions {
 /// To be called first thing in a process, before any thread is started.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // A pipe or terminal that somebody forgot to close would be held open as long as a replica runs.
+    sys::close_inherited();
     match setup::options(arguments).and_then(setup::prepare) {
         Ok(mut keeper) => {
             setup::say_ready();

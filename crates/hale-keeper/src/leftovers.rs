@@ -83,12 +83,11 @@ fn end_keeper(dir: &Path) -> Result<bool, KeeperError> {
             Err(KeeperError::Held { .. }) => {}
             Err(error) => return Err(error),
         }
-        let late = clock::boot_nanos() > deadline;
-        if late && forced {
+        if clock::boot_nanos() > deadline {
             return Err(KeeperError::Held { pid, dir: dir.to_owned() });
         }
         // It closes its connections a moment before its lock.
-        if !forced && is_keeper(pid) && !answers(dir) {
+        if !forced && holds_lock(pid, dir) && !answers(dir) {
             let _ = sys::kill(pid, libc::SIGKILL);
             forced = true;
         }
@@ -101,10 +100,11 @@ fn answers(dir: &Path) -> bool {
         .is_ok_and(|mut link| link.ask(Op::List(crate::protocol::Empty {})).is_ok())
 }
 
-/// Whether this process is a keeper: the number in the lock may be another's by now.
-fn is_keeper(pid: i32) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    pid > 1 && line.split(|byte| *byte == 0).any(|word| word == b"keeper")
+/// Whether this process has the lock open: the number in it may be another's by now.
+fn holds_lock(pid: i32, dir: &Path) -> bool {
+    let lock = fs::canonicalize(setup::lock_path(dir)).ok();
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
+    lock.is_some() && files.map(|file| fs::read_link(file.path()).ok()).any(|file| file == lock)
 }
 
 /// Live processes that carry this mark.

@@ -108,9 +108,15 @@ pub(crate) fn run_dir(dir: &Path) -> Result<PathBuf, KeeperError> {
     Ok(run)
 }
 
+/// The lock of a data directory.
+pub(crate) fn lock_path(dir: &Path) -> PathBuf {
+    dir.join("run").join(LOCK)
+}
+
 /// Takes the lock of a data directory and writes this process into it.
 pub(crate) fn hold(dir: &Path) -> Result<File, KeeperError> {
-    let path = run_dir(dir)?.join(LOCK);
+    run_dir(dir)?;
+    let path = lock_path(dir);
     let opened =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = opened.map_err(KeeperError::path("open", &path))?;

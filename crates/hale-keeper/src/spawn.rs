@@ -1,10 +1,13 @@
 //! One start: pipes, cgroups, what the child does before its program runs, and why it failed if it did.
 
 use std::{
-    ffi::OsString,
+    ffi::{CString, OsStr, OsString},
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -20,7 +23,7 @@ use crate::{
     cgroup::{Cgroups, Group, Limits},
     procfs,
     protocol::{SpawnFailure, Start},
-    sys::{self, Before, Step},
+    sys::{self, Before, Step, Strings},
 };
 
 /// What a spawn needs to know beside the order itself.
@@ -83,19 +86,15 @@ fn attempt(
     let dir = File::from(opened.map_err(|errno| (Step::Directory, errno.into()))?);
     let (stdout, child_stdout) = output_pipe().map_err(other)?;
     let (stderr, child_stderr) = output_pipe().map_err(other)?;
-    let mut command = Command::new(start.program.clone().into_os());
-    let mut args = start.args.iter().map(|it| it.clone().into_os());
-    if let Some(zeroth) = args.next() {
-        command.arg0(zeroth);
-    }
-    command.args(args).env_clear();
-    command.envs(start.env.iter().map(|(name, value)| (name.clone().into_os(), value.clone().into_os())));
-    command.env(MARK_VARIABLE, format!("{}/{}", around.mark, start.key));
-    if let Some(path) = notify_socket {
-        command.env("NOTIFY_SOCKET", path);
-    }
+    let program = c_string(start.program.clone().into_os())?;
+    let args = start.args.iter().map(|it| c_string(it.clone().into_os())).collect::<Result<_, _>>()?;
+    // The command only forks and sets the three descriptors; the rest is done, and the program run, by `before`.
+    let mut command = Command::new(OsStr::from_bytes(program.as_bytes()));
     command.stdin(Stdio::null()).stdout(child_stdout).stderr(child_stderr);
     let before = Before {
+        program,
+        args: Strings::new(args),
+        env: Strings::new(environment(start, notify_socket, around.mark)?),
         cgroups: group.open_to_join().map_err(|error| (Step::Cgroup, error))?,
         limits: limits(start, around.soft_nofile).map_err(|error| (Step::Limit, error))?,
         user: start.user.as_ref().map(|user| (user.uid, user.gid, user.groups.clone())),
@@ -107,6 +106,30 @@ fn attempt(
     // Dropping the handle neither waits nor kills: the keeper reaps by SIGCHLD.
     let pid = i32::try_from(child.id()).unwrap_or(0);
     Ok((pid, stdout, stderr))
+}
+
+/// `NAME=value`, all of them.
+fn environment(
+    start: &Start,
+    notify_socket: Option<&OsString>,
+    mark: &str,
+) -> Result<Vec<CString>, (Step, io::Error)> {
+    let given = start.env.iter().map(|(name, value)| (name.clone().into_os(), value.clone().into_os()));
+    let mark = (OsString::from(MARK_VARIABLE), OsString::from(format!("{mark}/{}", start.key)));
+    let socket = notify_socket.map(|path| (OsString::from("NOTIFY_SOCKET"), path.clone()));
+    let pairs = given.chain([mark]).chain(socket);
+    pairs
+        .map(|(mut pair, value)| {
+            pair.push("=");
+            pair.push(value);
+            c_string(pair)
+        })
+        .collect()
+}
+
+/// As the kernel wants it; a zero byte would cut it short.
+fn c_string(text: OsString) -> Result<CString, (Step, io::Error)> {
+    CString::new(text.into_vec()).map_err(|_| (Step::Session, io::Error::from(io::ErrorKind::InvalidInput)))
 }
 
 /// A pipe whose reading end never blocks the keeper.

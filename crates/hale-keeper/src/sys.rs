@@ -5,6 +5,7 @@
 )]
 
 use std::{
+    ffi::CString,
     fs::File,
     io, mem,
     os::{
@@ -14,6 +15,12 @@ use std::{
     process::Command,
     ptr,
 };
+
+/// Closes what a process was given beside stdin, stdout and stderr. To be called first thing, before it opens any.
+pub(crate) fn close_inherited() {
+    // SAFETY: nobody in this process owns a descriptor yet. A kernel without the call leaves them open.
+    unsafe { libc::close_range(3, u32::MAX, 0) };
+}
 
 /// Sends a signal to a process, or with a negative number to a process group.
 pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
@@ -84,9 +91,16 @@ pub(crate) enum Step {
     Directory = 5,
 }
 
-/// What a child does before its program runs. Everything is allocated beforehand: between fork and exec only plain
-/// system calls are made.
+/// What a child does, the exec included. Everything is allocated beforehand: between fork and exec only plain system
+/// calls are made. The exec is ours because that of the C library, when the kernel does not know a file's format,
+/// tries a shell: nothing runs in a shell here unless it was asked for.
 pub(crate) struct Before {
+    /// The program.
+    pub(crate) program: CString,
+    /// Its arguments.
+    pub(crate) args: Strings,
+    /// Its environment, `NAME=value`.
+    pub(crate) env: Strings,
     /// Opened `cgroup.procs` files to join.
     pub(crate) cgroups: Vec<File>,
     /// Resource number, soft, hard.
@@ -95,7 +109,7 @@ pub(crate) struct Before {
     pub(crate) user: Option<(u32, u32, Vec<u32>)>,
     /// The working directory, opened.
     pub(crate) dir: File,
-    /// Opened `/proc/self/oom_score_adj` writers can't be inherited; whether to set it back to 0.
+    /// Whether it sets its OOM score back to 0.
     pub(crate) reset_oom_score: bool,
 }
 
@@ -133,7 +147,30 @@ impl Before {
             at(Step::User, check(unsafe { libc::setuid(*uid) }))?;
         }
         // SAFETY: the descriptor is open, and inherited by the fork.
-        at(Step::Directory, check(unsafe { libc::fchdir(self.dir.as_raw_fd()) }))
+        at(Step::Directory, check(unsafe { libc::fchdir(self.dir.as_raw_fd()) }))?;
+        // SAFETY: a C string and two vectors of such that end in null; all live until the program takes over.
+        unsafe {
+            libc::execve(self.program.as_ptr(), self.args.pointers.as_ptr(), self.env.pointers.as_ptr())
+        };
+        at(Step::Exec, Err(io::Error::last_os_error()))
+    }
+}
+
+/// C strings, and the vector of pointers to them that the kernel wants.
+pub(crate) struct Strings {
+    pointers: Vec<*const libc::c_char>,
+    _strings: Vec<CString>,
+}
+
+// SAFETY: the pointers lead into the strings beside them, which nothing changes.
+unsafe impl Send for Strings {}
+// SAFETY: as above.
+unsafe impl Sync for Strings {}
+
+impl Strings {
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|it| it.as_ptr()).chain(std::iter::once(ptr::null())).collect();
+        Self { pointers, _strings: strings }
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct LogBook {
     total: u64,
     open: HashMap<String, LogFile>,
     lines: Vec<u8>,
+    /// Until when it is not tried again to make room under the node's cap, micros by the wall clock.
+    full_until: u64,
 }
 
 /// The written file of one replica.
@@ -66,7 +68,7 @@ impl LogBook {
     pub(crate) fn new(dir: PathBuf, limits: LogLimits) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
         let total = log_files(&dir).iter().map(|file| file.size).sum();
-        Ok(Self { dir, limits, total, open: HashMap::new(), lines: Vec::new() })
+        Ok(Self { dir, limits, total, open: HashMap::new(), lines: Vec::new(), full_until: 0 })
     }
 
     /// An instance of this replica begins to write.
@@ -121,7 +123,7 @@ impl LogBook {
         self.tell_dropped(replica, wall_micros);
         let mut lines = std::mem::take(&mut self.lines);
         splitter.feed(bytes, wall_micros, &mut lines);
-        self.write(replica, &lines);
+        self.store(replica, &lines, wall_micros);
         self.keep(lines);
     }
 
@@ -129,7 +131,7 @@ impl LogBook {
     pub(crate) fn finish(&mut self, replica: &str, splitter: &mut Splitter, wall_micros: u64) {
         let mut lines = std::mem::take(&mut self.lines);
         splitter.finish(wall_micros, &mut lines);
-        self.write(replica, &lines);
+        self.store(replica, &lines, wall_micros);
         self.keep(lines);
     }
 
@@ -147,35 +149,45 @@ impl LogBook {
         let mut note = Vec::new();
         let text = format!("{lines} lines ({bytes} bytes) of output were dropped here");
         capture::line(Stream::Hale, true, text.as_bytes(), wall_micros, &mut note);
-        if !self.write(replica, &note)
+        if !self.write(replica, &note, wall_micros)
             && let Some(file) = self.open.get_mut(replica)
         {
-            // The note itself was counted as lost; what it tells of must be told later.
+            // It must be told later.
             file.dropped_lines = lines;
             file.dropped_bytes = bytes;
         }
     }
 
-    /// Writes stored lines; false when they were dropped and counted.
-    fn write(&mut self, replica: &str, lines: &[u8]) -> bool {
-        if lines.is_empty() {
-            return true;
+    /// Writes lines, or drops and counts them.
+    fn store(&mut self, replica: &str, lines: &[u8], wall_micros: u64) {
+        if !lines.is_empty()
+            && !self.write(replica, lines, wall_micros)
+            && let Some(file) = self.open.get_mut(replica)
+        {
+            file.count(newlines(lines), lines.len() as u64);
         }
+    }
+
+    /// Writes lines; false when they can't be.
+    fn write(&mut self, replica: &str, lines: &[u8], wall_micros: u64) -> bool {
         let length = lines.len() as u64;
-        if self.total + length > self.limits.total_bytes {
+        if self.total + length > self.limits.total_bytes && wall_micros >= self.full_until {
             self.make_room(length);
+            if self.total + length > self.limits.total_bytes {
+                // Looking through the directory for every line would cost more than the lines are worth.
+                self.full_until = wall_micros + 1_000_000;
+            }
         }
         let room = self.total + length <= self.limits.total_bytes;
         let Some(file) = self.open.get_mut(replica) else { return false };
         if file.size + length > self.limits.file_bytes && file.size > 0 && file.file.is_some() {
             self.total = self.total.saturating_sub(file.rotate(self.limits.files));
         }
-        if room && file.append(lines).is_ok() {
+        let written = room && file.append(lines).is_ok();
+        if written {
             self.total += length;
-            return true;
         }
-        file.count(lines.iter().filter(|byte| **byte == b'\n').count() as u64, length);
-        false
+        written
     }
 
     /// Deletes the oldest rotated files of the node until there is room.
@@ -247,6 +259,13 @@ impl LogFile {
         self.size = 0;
         freed
     }
+}
+
+/// How many lines end in these bytes.
+pub(crate) fn newlines(bytes: &[u8]) -> u64 {
+    // Summed in bytes first, 255 at most at a time: the compiler makes it wide.
+    let of_chunk = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>();
+    bytes.chunks(255).map(|chunk| u64::from(of_chunk(chunk))).sum()
 }
 
 struct Stored {
@@ -329,7 +348,7 @@ mod tests {
         for _ in 0..10 {
             book.take("web-0", &mut splitter, b"0123456789\n", 0, 0);
         }
-        assert_eq!(on_disk(dir.path()), 46 + 46);
+        assert_eq!(on_disk(dir.path()), 48 + 48);
         assert_eq!(book.dropped("web-0"), 8);
     }
 
