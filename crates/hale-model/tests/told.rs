@@ -12,6 +12,7 @@ use hale_model::{
 };
 use jiff::Timestamp;
 
+#[expect(clippy::unwrap_used, reason = "a test: a constant that is a time")]
 fn at() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
@@ -33,6 +34,7 @@ fn hold() -> HoldStatus {
 }
 
 /// One event of each type, in the order of the list.
+#[expect(clippy::too_many_lines, reason = "a list, one item of each")]
 fn one_of_each() -> Vec<EventData> {
     let instance = instance();
     let exit = ExitStatus::new(Exit::signal(9), at());
