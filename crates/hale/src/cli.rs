@@ -29,6 +29,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Says whether workload files are right, without running anything.
     Check(CheckArgs),
+    /// Prints how long each probe takes to detect, to gate and to restart, before anything runs.
+    Plan(PlanArgs),
     /// Does one check now, with its timings.
     Probe(ProbeArgs),
     /// Prints the JSON Schema of workload files, for editors.

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Check(args) => local::check::run(args),
+        Command::Plan(args) => local::plan::run(args),
         Command::Probe(args) => local::probe::run(args),
         Command::DemoWeb(args) => local::demo_web::run(args),
         Command::Schema => local::schema::run(),

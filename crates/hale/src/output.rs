@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use comfy_table::Table;
 use serde::Serialize;
 
 use crate::{cli::Format, failure::Failure};
@@ -31,4 +32,22 @@ pub(crate) fn write_value<T: Serialize>(
     }
     out.flush()?;
     Ok(())
+}
+
+/// A table of columns, two spaces apart, without lines: what `cut` and `awk` can take apart.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// Writes a table, without the spaces that fill its last column.
+///
+/// # Errors
+/// The output can't be written.
+pub(crate) fn write_table(out: &mut dyn Write, table: &Table) -> io::Result<()> {
+    writeln!(out, "{}", table.trim_fmt())
 }

@@ -1,8 +1,8 @@
 //! `hale plan FILE…` (C5, H27): how long each probe takes to detect, to gate and to restart, before anything runs.
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use hale_health::{ProbeKind, ProbeTiming, ReplicaPolicy, RestartMode, Span, plan};
 use hale_model::{
     describe,
@@ -60,7 +60,7 @@ struct Plan {
 /// Prints the times.
 pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let plan = of(&files::read(&args.files)?);
-    output::write_value(&plan, args.output.output, |out| writeln!(out, "{}", table(&plan)))
+    output::write_value(&plan, args.output.output, |out| output::write_table(out, &table(&plan)))
 }
 
 fn of(declared: &Declared) -> Plan {
@@ -123,8 +123,7 @@ fn target(it: &Target) -> TargetPlan {
 }
 
 fn table(plan: &Plan) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["NAME", "PROBE", "CHECK", "DETECT", "GATE", "RESTART", "RECOVER"]);
+    let mut table = output::table(["NAME", "PROBE", "CHECK", "DETECT", "GATE", "RESTART", "RECOVER"]);
     for workload in &plan.workloads {
         for row in &workload.probes {
             table.add_row([
@@ -148,9 +147,6 @@ fn table(plan: &Plan) -> Table {
             cell(None),
             cell(Some(target.recover)),
         ]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2)).set_cell_alignment(CellAlignment::Left);
     }
     table
 }

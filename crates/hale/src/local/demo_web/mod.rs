@@ -1,5 +1,6 @@
 //! `hale demo-web`: a small web service to try hale on, honest about itself, with switches to break it.
 
+mod notify;
 mod pages;
 
 use std::{
@@ -20,6 +21,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::notify::Notifier;
 use crate::{cli::DemoWebArgs, failure::Failure, output};
 
 /// More connections than this wait in the kernel's queue.
@@ -40,6 +42,11 @@ struct Demo {
 }
 
 impl Demo {
+    /// Whether it would say of itself that it is alive.
+    fn is_well(&self) -> bool {
+        self.live.load(Ordering::Relaxed) && !self.hung.load(Ordering::Relaxed)
+    }
+
     /// Says what happened on standard output, which is this service's log.
     fn say(&self, what: &str) {
         // A log that nobody reads any more is no reason to stop serving.
@@ -72,6 +79,8 @@ async fn serve(at: SocketAddr) -> Result<(), Failure> {
         in_flight: AtomicUsize::new(0),
     });
     demo.say(&format!("{} (pid {}) listening on http://{address}", demo.name, std::process::id()));
+    let mut notifier = Notifier::from_environment();
+    notifier.say("READY=1\nSTATUS=serving");
     let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
     loop {
         tokio::select! {
@@ -83,10 +92,12 @@ async fn serve(at: SocketAddr) -> Result<(), Failure> {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
+            () = notifier.due() => if demo.is_well() { notifier.say("WATCHDOG=1") },
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
+    notifier.say("STOPPING=1");
     // What the kernel has accepted already is answered, too.
     while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
         spawn(stream, &demo, &tasks, &stopping);
