@@ -27,6 +27,24 @@ pub(crate) struct Cli {
 /// The commands there are.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Shows how everything is, or one thing.
+    Status(StatusArgs),
+    /// Tells why a replica, workload or target is as it is: outcome by outcome, up to what was done.
+    Explain(ExplainArgs),
+    /// Lists what happened, oldest first.
+    Events(EventsArgs),
+    /// Shows what a replica printed.
+    Logs(LogsArgs),
+    /// Restarts a replica, or all of a workload one after the other; also brings a failed one back.
+    Restart(ActArgs),
+    /// Stops a replica or workload until it is started again.
+    Stop(ActArgs),
+    /// Starts what was stopped or has failed.
+    Start(ActArgs),
+    /// Holds back whatever hale would do to something, for a while.
+    Pause(PauseArgs),
+    /// Ends a pause.
+    Resume(ResumeArgs),
     /// Says whether workload files are right, without running anything.
     Check(CheckArgs),
     /// Prints how long each probe takes to detect, to gate and to restart, before anything runs.
@@ -213,7 +231,7 @@ pub(crate) struct LogsArgs {
     pub(crate) server: ServerArgs,
 }
 
-/// `hale stop`, `hale start`.
+/// `hale restart`, `hale stop`, `hale start`.
 #[derive(Debug, Args)]
 pub(crate) struct ActArgs {
     /// A workload or replica.
@@ -226,13 +244,6 @@ pub(crate) struct ActArgs {
     pub(crate) no_wait: bool,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-}
-
-/// `hale restart`.
-#[derive(Debug, Args)]
-pub(crate) struct RestartArgs {
-    #[command(flatten)]
-    pub(crate) act: ActArgs,
 }
 
 /// `hale pause`.

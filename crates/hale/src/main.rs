@@ -5,10 +5,12 @@ mod failure;
 mod files;
 mod local;
 mod output;
+mod remote;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use hale_api::operation::Verb;
 
 use crate::{
     cli::{Cli, Command},
@@ -28,6 +30,15 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
+        Command::Status(args) => remote::status::run(args),
+        Command::Explain(args) => remote::explain::run(args),
+        Command::Events(args) => remote::events::run(args),
+        Command::Logs(args) => remote::logs::run(args),
+        Command::Restart(args) => remote::act::run(Verb::Restart, args),
+        Command::Stop(args) => remote::act::run(Verb::Stop, args),
+        Command::Start(args) => remote::act::run(Verb::Start, args),
+        Command::Pause(args) => remote::act::pause(args),
+        Command::Resume(args) => remote::act::resume(args),
         Command::Check(args) => local::check::run(args),
         Command::Plan(args) => local::plan::run(args),
         Command::Probe(args) => local::probe::run(args),

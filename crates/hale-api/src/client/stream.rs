@@ -143,6 +143,11 @@ impl LogStream {
         Self { body: response.into_body(), decoder, lines: Vec::new(), ready: VecDeque::new() }
     }
 
+    /// A line that has come already, without waiting for one.
+    pub fn take_ready(&mut self) -> Option<LogLine> {
+        self.ready.pop_front()
+    }
+
     /// The next line; `None` at the end.
     ///
     /// # Errors
