@@ -210,16 +210,23 @@ async fn beyond_the_limit_checks_wait_in_order_and_count_as_late() {
     assert_eq!(engine.counters().late_starts, 3);
 }
 
-/// Takes results only while allowed to.
-#[derive(Clone)]
-struct Gate(Arc<std::sync::Mutex<(bool, Vec<u64>)>>);
+/// Takes results only while it is open.
+#[derive(Clone, Default)]
+struct Gate(Arc<std::sync::Mutex<GateState>>);
+
+#[derive(Default)]
+struct GateState {
+    open: bool,
+    offers: usize,
+    taken: u64,
+}
 
 impl Deliver for Gate {
     fn deliver(&mut self, batch: &mut Vec<Finished>) {
         let mut gate = self.0.lock().unwrap();
-        if gate.0 {
-            let taken: Vec<u64> = batch.drain(..).map(|it| it.token).collect();
-            gate.1.extend(taken);
+        gate.offers += 1;
+        if gate.open {
+            gate.taken += batch.drain(..).count() as u64;
         }
     }
 }
@@ -228,17 +235,21 @@ impl Deliver for Gate {
 async fn results_that_are_not_taken_hold_up_new_checks_and_none_is_lost() {
     let server = patient();
     let checker = Arc::new(http(get(server.address), server.address));
-    let gate = Gate(Arc::default());
+    let gate = Gate::default();
     let engine = Engine::start(&options(), gate.clone()).unwrap();
-    let _probe = engine.register(every(Duration::from_millis(5), &checker));
-    until("a result waits", || engine.counters().started == 1 && engine.counters().in_flight == 0);
-    let stalled = engine.counters().started;
-    until("the next is due", || engine.counters().waiting == 1);
-    assert_eq!(engine.counters().started, stalled);
-    gate.0.lock().unwrap().0 = true;
-    until("they come", || gate.0.lock().unwrap().1.len() >= 5);
-    let taken = gate.0.lock().unwrap().1.len() as u64;
-    assert!(engine.counters().started >= taken);
+    let probe = engine.register(every(Duration::from_millis(5), &checker));
+    let offers = || gate.0.lock().unwrap().offers;
+    until("results wait and the next check is due", || {
+        offers() > 0 && engine.counters().in_flight == 0 && engine.counters().waiting == 1
+    });
+    let (started, offered) = (engine.counters().started, offers());
+    until("they are offered again and again", || offers() > offered + 3);
+    assert_eq!(engine.counters().started, started);
+    gate.0.lock().unwrap().open = true;
+    until("checks go on", || engine.counters().started > started + 3);
+    // Once the probe is gone, what has started has come, but for one that was cut off.
+    drop(probe);
+    until("all have come", || gate.0.lock().unwrap().taken + 1 >= engine.counters().started);
 }
 
 #[tokio::test]

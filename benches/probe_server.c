@@ -1,0 +1,57 @@
+/* A small HTTP server for the probe benchmark: one thread, epoll, one fixed answer, kept connections.
+ * Prints its port, and serves until it is killed or its standard input ends. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const char answer[] =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
+
+int main(void) {
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t size = sizeof address;
+  if (bind(listener, (void *)&address, size) || listen(listener, 4096) ||
+      getsockname(listener, (void *)&address, &size)) {
+    perror("probe_server");
+    return 1;
+  }
+  printf("%d\n", ntohs(address.sin_port));
+  fflush(stdout);
+  int epoll = epoll_create1(EPOLL_CLOEXEC);
+  struct epoll_event event = {.events = EPOLLIN, .data.fd = listener}, events[256];
+  epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
+  event.data.fd = 0;
+  epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event);
+  char buffer[4096];
+  for (;;) {
+    int count = epoll_wait(epoll, events, 256, -1);
+    for (int i = 0; i < count; i++) {
+      int fd = events[i].data.fd;
+      if (fd == 0) {
+        if (read(0, buffer, sizeof buffer) <= 0) return 0;
+      } else if (fd == listener) {
+        for (;;) {
+          int connection = accept4(listener, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC);
+          if (connection < 0) break;
+          event.events = EPOLLIN;
+          event.data.fd = connection;
+          epoll_ctl(epoll, EPOLL_CTL_ADD, connection, &event);
+        }
+      } else {
+        ssize_t got = recv(fd, buffer, sizeof buffer, 0);
+        if (got > 0)
+          send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL);
+        else if (got == 0 || errno != EAGAIN)
+          close(fd);
+      }
+    }
+  }
+}
