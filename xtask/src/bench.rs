@@ -3,6 +3,8 @@
 //! Each measures beside a peer or a lower limit in the same run, because a ratio holds on a shared machine where a
 //! time does not. Each is one file of this folder with a `run`.
 
+mod probes;
+
 use crate::Outcome;
 
 /// Options of `cargo xtask bench`.
@@ -15,13 +17,16 @@ pub(crate) struct Args {
 
 /// The benchmarks there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Which {}
+enum Which {
+    /// CPU and memory per HTTP probe (O10).
+    Probes,
+}
 
 /// One benchmark: its name and how it is run.
 type Bench = (Which, fn() -> Outcome);
 
 /// All of them, in the order they are run.
-const ALL: &[Bench] = &[];
+const ALL: &[Bench] = &[(Which::Probes, probes::run)];
 
 /// Runs those asked for, one after the other, and fails if one does.
 pub(crate) fn run(args: &Args) -> Outcome {

@@ -1,25 +1,22 @@
 //! Plain HTTP and TCP checks on the shard's own sockets, and handing over what needs more.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use hale_health::{Reason, Time, Verdict};
+use hale_health::{Reason, Time};
 use rustix::{event::epoll::EventFlags, io::Errno};
 use tokio::task::AbortHandle;
 
 use super::{
-    sockets::{Conn, Sockets, Use},
+    answer::{address, judge, timings},
+    away::Departure,
+    sockets::{Sockets, Use},
     state::{Doing, Limits, NONE, Nanos, ProbeId, Probes, TICK},
 };
 use crate::{
     CheckResult, Checker, Timings,
     checker::Kind,
-    http::{Answer, Destination, HttpCheck, Judgement, Redirect, response::Complete},
-    net::{self, Stage, Trace},
+    http::{Destination, HttpCheck, response::Complete},
+    net::{self, Stage},
     resolve,
     result::Fault,
     subject::{Host, Place},
@@ -30,30 +27,6 @@ const BUFFER: usize = 16 * 1024;
 
 /// How many checks are begun before what has come in is looked at again.
 const BURST: usize = 64;
-
-/// A check that needs more than a socket.
-#[derive(Debug)]
-pub(super) struct Departure {
-    pub(super) id: ProbeId,
-    checker: Arc<Checker>,
-    redirected: Option<(Destination, u8)>,
-    timeout: Duration,
-    /// How much of the timeout is gone already.
-    spent: Duration,
-}
-
-impl Departure {
-    /// Makes the check.
-    pub(super) async fn run(self) -> CheckResult {
-        match (&self.checker.kind, self.redirected) {
-            (Kind::Http(check), Some((to, hops))) => {
-                let began = Instant::now().checked_sub(self.spent).unwrap_or_else(Instant::now);
-                check.run_from(to, hops, Trace::resume(began), self.timeout).await
-            }
-            _ => self.checker.run(self.timeout.saturating_sub(self.spent)).await,
-        }
-    }
-}
 
 /// Everything a shard works on.
 #[derive(Debug)]
@@ -396,54 +369,6 @@ impl Core {
         self.departures.push(Departure { id, checker, redirected, timeout, spent });
     }
 }
-/// Where a check goes that needs no more than a socket. `None`: it needs more.
-fn address(checker: &Checker) -> Option<SocketAddr> {
-    let place = match &checker.kind {
-        Kind::Http(check) if check.trust.is_none() => &check.place,
-        Kind::Tcp(check) => &check.place,
-        _ => return None,
-    };
-    let ip = match &place.host {
-        Host::Ip(ip) => *ip,
-        Host::Name(name) => *resolve::known(name)?.first()?,
-        Host::Missing => return None,
-    };
-    Some(SocketAddr::new(ip, place.port))
-}
-
-/// The result of an answer; `Err`: where it redirects to.
-fn judge(check: &HttpCheck, conn: &Conn, bytes: &[u8], timings: Timings) -> Result<CheckResult, Destination> {
-    let Some(head) = conn.parser.head() else {
-        let fault = Fault::prober("an answer without a head was taken for complete");
-        return Ok(CheckResult::failure(fault, timings));
-    };
-    let body = conn.parser.body(bytes);
-    let answer = Answer { status: head.status, location: head.location.as_deref(), body };
-    let (verdict, snippet, warning) = match check.expect.judge(answer, || check.origin()) {
-        Judgement::Decided { verdict, snippet, warning } => (verdict, snippet, warning),
-        Judgement::Follow(Redirect::SameHost(to)) => return Err(to),
-        Judgement::Follow(Redirect::OtherHost(_)) => (Verdict::Success, None, None),
-    };
-    Ok(CheckResult {
-        verdict,
-        snippet,
-        warning,
-        http_status: Some(head.status),
-        ..CheckResult::success(timings)
-    })
-}
-
-fn timings(conn: &Conn, began: Nanos, now: Nanos) -> Timings {
-    let since = |from: Nanos, to: Nanos| Duration::from_nanos(to.saturating_sub(from));
-    Timings {
-        dns: None,
-        connect: conn.connected_at.filter(|_| !conn.reused).map(|at| since(conn.opened_at, at)),
-        tls: None,
-        first_byte: conn.first_byte_at.map(|at| since(began, at)),
-        total: since(began, now),
-    }
-}
-
 /// `CLOCK_BOOTTIME`: the scale of decisions, which goes on while the machine sleeps.
 fn clock() -> Time {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -6,6 +6,8 @@
 //! while nothing changes; checks that need more (TLS, gRPC, exec, a name that isn't resolved yet, a redirect) run as
 //! tasks of a tokio runtime and come back to the shard when done.
 
+mod answer;
+mod away;
 mod fast;
 mod shard;
 mod sockets;

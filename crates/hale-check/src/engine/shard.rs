@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::{
@@ -16,11 +16,12 @@ use tokio::runtime::Handle;
 
 use super::{
     Counters, Deliver, Finished, Registration,
-    fast::{Core, Departure},
+    away::{Departure, Home},
+    fast::Core,
     sockets::Sockets,
     state::{Limits, Nanos, ProbeId, TICK},
 };
-use crate::{CheckResult, Timings, result::Fault};
+use crate::CheckResult;
 
 /// The event of being woken, beside those of sockets.
 const WAKE: u64 = u64::MAX;
@@ -203,23 +204,5 @@ impl Locked {
         let tv_sec = i64::try_from(sleep / 1_000_000_000).unwrap_or(i64::MAX);
         let tv_nsec = i64::try_from(sleep % 1_000_000_000).unwrap_or(0);
         Some(Timespec { tv_sec, tv_nsec })
-    }
-}
-
-/// Brings the result of a task back, whatever becomes of the task.
-struct Home {
-    shard: Weak<Shard>,
-    id: ProbeId,
-    result: Option<CheckResult>,
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| {
-            CheckResult::failure(Fault::prober("the task of the check ended early"), Timings::default())
-        });
-        if let Some(shard) = self.shard.upgrade() {
-            shard.come_home(self.id, result);
-        }
     }
 }
