@@ -1,6 +1,7 @@
 //! Driving the lifecycle machines of `hale-health`: replicas on a runtime, and components of a program that embeds it.
 
 pub mod clock;
+pub mod engine;
 pub mod monitor;
 pub mod ports;
 pub mod prober;

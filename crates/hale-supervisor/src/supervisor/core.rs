@@ -169,10 +169,16 @@ impl Core {
     /// Wakes every machine whose time has come.
     pub(super) fn tick(&mut self) {
         let now = self.world.clock.now();
-        while let Some((_, name)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
-            self.feed_all(now, &name, |machine, now, out| machine.tick(now, out));
+        let due = self.due.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<String> = due.map(|(_, name)| name.clone()).collect();
+        for name in &due {
+            self.feed_all(now, name, |machine, now, out| machine.tick(now, out));
+            self.tick_watchdogs(now, name);
+            // What follows a restart may have waited long enough.
+            self.unsettled |= self.units.get(name).is_some_and(|unit| !unit.rounds.is_empty());
         }
         self.settle(now);
+        due.iter().for_each(|name| self.reschedule(name));
     }
 
     /// When [`Core::tick`] is wanted.
@@ -222,6 +228,7 @@ impl Core {
         feed(&mut unit.machine, now, &mut decisions);
         self.unsettled |= unit.carry_out(now, &self.world, decisions, None);
         self.reschedule(name);
+        self.feed_said(now, name);
     }
 
     /// Notes when a unit wants to be woken.

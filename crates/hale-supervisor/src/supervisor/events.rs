@@ -57,7 +57,7 @@ impl Core {
             RuntimeEvent::StopFailed { id, detail } => {
                 self.feed_run(now, &id, |incarnation| Input::StopFailed { incarnation, detail });
             }
-            RuntimeEvent::Notify { id, name, value, at } => self.on_notify(now, &id, &name, &value, at),
+            RuntimeEvent::Notify { id, name, value, .. } => self.on_notify(now, &id, &name, &value),
         }
     }
 
@@ -167,6 +167,7 @@ impl Core {
         let changed = unit.carry_out(now, &self.world, decisions, Some(Report::Outcome(record)));
         self.unsettled |= changed;
         self.reschedule(&name);
+        self.feed_said(now, &name);
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use hale_health::{Exit, Incarnation, Time};
+use hale_health::{Exit, Incarnation, Input, Time, Watchdog};
 use hale_model::{
     event::{Forensics, Instance},
     report::EndpointReport,
@@ -46,6 +46,10 @@ pub(super) struct Run {
     pub(super) recent: VecDeque<String>,
     /// What the process says of itself (H9).
     pub(super) status_text: Option<String>,
+    /// What it says by itself, as outcomes.
+    pub(super) watchdog: Watchdog,
+    /// What it had said before it was asked for, to be fed next.
+    pub(super) said: Vec<Input>,
     /// Which of its probes are asked now.
     pub(super) probing: [bool; 3],
     /// Its end was hurried.
@@ -87,6 +91,7 @@ impl Slot {
 
 impl Run {
     pub(super) const fn new(id: InstanceId, spec: Arc<Workload>, ports: BTreeMap<String, u16>) -> Self {
+        let incarnation = id.incarnation;
         Self {
             id,
             spec,
@@ -96,6 +101,8 @@ impl Run {
             early: Early { exit: None, gone: false },
             recent: VecDeque::new(),
             status_text: None,
+            watchdog: Watchdog::new(incarnation),
+            said: Vec::new(),
             probing: [false; 3],
             hurried: false,
         }

@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::{
     core::World,
-    notes,
+    notes, notify,
     roll::Round,
     slot::{Run, Slot},
     start,
@@ -36,6 +36,8 @@ pub(super) struct Unit {
     pub(super) stopping: bool,
     /// When it was scheduled to be woken.
     pub(super) due: Option<Time>,
+    /// Whether a process has said something before it was asked for.
+    pub(super) said: bool,
 }
 
 /// The probe of a kind.
@@ -59,13 +61,15 @@ impl Unit {
             again: None,
             stopping: false,
             due: None,
+            said: false,
         }
     }
 
     /// When its machine, or somebody who follows it, wants to be woken.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let rounds = self.rounds.iter().filter_map(|round| round.until);
-        self.machine.next_deadline().into_iter().chain(rounds).min()
+        let watchdogs = if self.is_notified() { self.watchdogs_deadline() } else { None };
+        self.machine.next_deadline().into_iter().chain(rounds).chain(watchdogs).min()
     }
 
     pub(super) fn slot(&mut self, ordinal: u32) -> &mut Slot {
@@ -191,10 +195,12 @@ impl Unit {
             "probing starts"
         );
         run.probing[kind as usize] = true;
+        let (first_after, spread) = when;
         if matches!(probe.check, Check::Notify) {
+            notify::start(run, world.clock.now(), kind, &probe.timing, first_after);
+            self.said = true;
             return;
         }
-        let (first_after, spread) = when;
         let ask = start::ask(run, &started, probe, kind);
         world.prober.register(Ask { first_after, spread, ..ask });
     }
@@ -210,6 +216,7 @@ impl Unit {
         for kind in ProbeKind::ALL.into_iter().filter(|kind| only.is_none_or(|only| only == *kind)) {
             if std::mem::take(&mut run.probing[kind as usize]) {
                 world.prober.cancel(&run.id, kind);
+                run.watchdog.stop(Some(kind));
                 info!(replica = run.id.replica, probe = kind.as_str(), "probing ends");
             }
         }
