@@ -2,7 +2,8 @@
 
 use crate::{examples, hale, run};
 
-const WRONG: &str = "kind: Workload\nname: web\nprocess: {command: [./web]}\nlivenessProb:\n  httpGet: {port: 80}\n";
+const WRONG: &str =
+    "kind: Workload\nname: web\nprocess: {command: [./web]}\nlivenessProb:\n  httpGet: {port: 80}\n";
 const RIGHT: &str = "kind: Workload
 name: web
 process: {command: [./web]}

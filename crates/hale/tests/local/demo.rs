@@ -117,15 +117,17 @@ fn answer_or_none(address: &str) -> Option<u8> {
 #[test]
 fn it_ends_with_the_status_that_is_asked_for() {
     let demo = Demo::start();
-    drop(demo.open("/exit?code=7"));
+    let asked = demo.open("/exit?code=7");
     assert_eq!(demo.ended().code(), Some(7));
+    drop(asked);
 }
 
 #[test]
 fn one_that_hangs_accepts_and_never_answers() {
     let demo = Demo::start();
     assert_eq!(demo.get("/hang").0, 200);
-    let done = run(hale().args(["probe", "--timeout", "200ms"]).arg(format!("http://{}/healthz", demo.address)));
+    let done =
+        run(hale().args(["probe", "--timeout", "200ms"]).arg(format!("http://{}/healthz", demo.address)));
     assert_eq!(done.code, 1);
     assert!(done.out.starts_with("failed  timeout"), "{}", done.out);
     let done = run(hale().arg("probe").arg(&demo.address));
@@ -140,7 +142,10 @@ fn a_probe_tells_each_check_with_its_timings() {
     assert_eq!((done.code, done.err.as_str()), (0, ""));
     let lines: Vec<&str> = done.out.lines().collect();
     assert_eq!(lines.len(), 3);
-    assert!(lines.iter().all(|line| line.starts_with("ok  status 200") && line.contains("connect")), "{lines:?}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("ok  status 200") && line.contains("connect")),
+        "{lines:?}"
+    );
 
     let done = run(hale().args(["probe", &url, "-o", "json"]));
     let value: serde_json::Value = serde_json::from_str(&done.out).expect("one object");
@@ -158,7 +163,8 @@ fn a_probe_tells_each_check_with_its_timings() {
 
 #[test]
 fn a_probe_of_a_closed_port_is_refused() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it has one");
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it has one");
     let done = run(hale().args(["probe", &free.to_string()]));
     assert_eq!(done.code, 1);
     assert!(done.out.starts_with("failed  connection_refused"), "{}", done.out);

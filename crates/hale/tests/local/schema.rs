@@ -62,16 +62,25 @@ fn valid(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
                 fails(root.pointer(pointer).ok_or(format!("{rule} leads nowhere"))?)
             }
             "type" => type_fault(value, rule),
-            "enum" => (!rule.as_array().is_some_and(|all| all.contains(value))).then(|| format!("{value}: {rule}")),
+            "enum" => {
+                (!rule.as_array().is_some_and(|all| all.contains(value))).then(|| format!("{value}: {rule}"))
+            }
             "const" => (value != rule).then(|| format!("{value} is not {rule}")),
             "anyOf" => list(rule).map(fails).reduce(|a, b| a.and(b)).flatten(),
             "oneOf" => {
                 let faults: Vec<Option<String>> = list(rule).map(fails).collect();
                 let good = faults.iter().filter(|it| it.is_none()).count();
-                (good != 1).then(|| format!("{good} of oneOf: {:?}", faults.iter().flatten().collect::<Vec<_>>()))
+                (good != 1)
+                    .then(|| format!("{good} of oneOf: {:?}", faults.iter().flatten().collect::<Vec<_>>()))
             }
-            "minimum" => value.as_f64().filter(|it| *it < rule.as_f64().unwrap_or(0.0)).map(|it| format!("{it} < {rule}")),
-            "maximum" => value.as_f64().filter(|it| *it > rule.as_f64().unwrap_or(0.0)).map(|it| format!("{it} > {rule}")),
+            "minimum" => value
+                .as_f64()
+                .filter(|it| *it < rule.as_f64().unwrap_or(0.0))
+                .map(|it| format!("{it} < {rule}")),
+            "maximum" => value
+                .as_f64()
+                .filter(|it| *it > rule.as_f64().unwrap_or(0.0))
+                .map(|it| format!("{it} > {rule}")),
             "pattern" => pattern_fault(value, rule),
             "items" => list(value).find_map(|it| valid(it, rule, root).err()),
             "required" | "properties" | "additionalProperties" => members_fault(keyword, value, schema, root),
@@ -122,17 +131,20 @@ fn members_fault(keyword: &str, value: &Value, schema: &Value, root: &Value) -> 
     let properties = schema.get("properties").and_then(Value::as_object);
     let known = |name: &str| properties.and_then(|all| all.get(name));
     match keyword {
-        "required" => {
-            list(&schema["required"]).filter_map(Value::as_str).find(|name| !members.contains_key(*name)).map(|name| format!("{name} is missing"))
-        }
+        "required" => list(&schema["required"])
+            .filter_map(Value::as_str)
+            .find(|name| !members.contains_key(*name))
+            .map(|name| format!("{name} is missing")),
         "properties" => members
             .iter()
             .find_map(|(name, value)| Some(format!("{name}: {}", valid(value, known(name)?, root).err()?))),
-        _ => members.iter().filter(|(name, _)| known(name).is_none()).find_map(|(name, value)| {
-            match &schema["additionalProperties"] {
-                Value::Bool(false) => Some(format!("{name} is not a field here")),
-                rule => valid(value, rule, root).err(),
-            }
-        }),
+        _ => {
+            members.iter().filter(|(name, _)| known(name).is_none()).find_map(|(name, value)| {
+                match &schema["additionalProperties"] {
+                    Value::Bool(false) => Some(format!("{name} is not a field here")),
+                    rule => valid(value, rule, root).err(),
+                }
+            })
+        }
     }
 }
