@@ -27,6 +27,8 @@ pub(crate) struct Cli {
 /// The commands there are.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Runs what the files declare, and keeps it healthy, until it is interrupted.
+    Up(UpArgs),
     /// Shows how everything is, or one thing.
     Status(StatusArgs),
     /// Tells why a replica, workload or target is as it is: outcome by outcome, up to what was done.
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     Version,
     /// A small web service to try hale on: /healthz, /readyz, and switches to break each (see /help).
     DemoWeb(DemoWebArgs),
+    /// The parent of all replicas; started by hale itself.
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
 }
 
 /// Where state is kept.

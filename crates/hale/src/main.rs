@@ -6,6 +6,7 @@ mod files;
 mod local;
 mod output;
 mod remote;
+mod up;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error),
     };
+    if let Command::Keeper(args) = &cli.command {
+        return up::keeper(args);
+    }
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(),
@@ -30,6 +34,9 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
+        // Has been seen to: it has an exit status of its own.
+        Command::Keeper(_) => Ok(()),
+        Command::Up(args) => up::run(args),
         Command::Status(args) => remote::status::run(args),
         Command::Explain(args) => remote::explain::run(args),
         Command::Events(args) => remote::events::run(args),

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,6 +59,7 @@ pub(super) struct Client {
     orders: mpsc::Sender<Order>,
     stops: Arc<Stops>,
     welcome: Arc<Mutex<Welcome>>,
+    connected: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -67,12 +71,14 @@ impl Client {
         let (connection, welcome) = Connection::open(&keeper).await?;
         let (orders, take) = mpsc::channel(ORDERS);
         let (stops, welcome) = (Arc::new(Stops::default()), Arc::new(Mutex::new(welcome)));
+        let connected = Arc::new(AtomicBool::new(true));
         let task = Task {
             keeper: Some(keeper),
             connection,
             orders: take,
             stops: Arc::clone(&stops),
             welcome: Arc::clone(&welcome),
+            connected: Arc::clone(&connected),
             table,
             tell,
             untold: VecDeque::new(),
@@ -82,7 +88,7 @@ impl Client {
             next_id: 1,
         };
         tokio::spawn(task.run());
-        Ok(Self { orders, stops, welcome })
+        Ok(Self { orders, stops, welcome, connected })
     }
 
     pub(super) async fn start(&self, start: Start) -> Result<Running, SpawnError> {
@@ -106,6 +112,11 @@ impl Client {
         if self.orders.send(Order::End(grace, answer)).await.is_ok() {
             let _ = wait.await;
         }
+    }
+
+    /// Whether the keeper can be asked.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed) && !self.orders.is_closed()
     }
 
     pub(super) fn describe(&self) -> String {
@@ -179,6 +190,7 @@ struct Task {
     orders: mpsc::Receiver<Order>,
     stops: Arc<Stops>,
     welcome: Arc<Mutex<Welcome>>,
+    connected: Arc<AtomicBool>,
     table: Arc<Table>,
     tell: mpsc::Sender<RuntimeEvent>,
     untold: VecDeque<RuntimeEvent>,
@@ -326,6 +338,7 @@ impl Task {
             let _ = ended.send(());
             return false;
         }
+        self.connected.store(false, Ordering::Relaxed);
         tracing::error!(%error, "the keeper was lost; its replicas are ended and a new one is started");
         let mut again = Duration::from_millis(100);
         loop {
@@ -349,6 +362,7 @@ impl Task {
             sleep(again).await;
             again = (again * 2).min(AGAIN_MAX);
         }
+        self.connected.store(true, Ordering::Relaxed);
         let lost: Vec<InstanceId> = self.table.lock().drain().map(|(id, _)| id).collect();
         let at = now();
         for id in lost {

@@ -97,6 +97,10 @@ fn own(launch: &Launch) -> Vec<(String, String)> {
         ("HALE_GENERATION".to_owned(), launch.id.generation.to_string()),
         ("HALE_INCARNATION".to_owned(), launch.id.incarnation.to_string()),
     ];
+    // So that a workload can run hale's own subcommands wherever hale is installed.
+    if let Some(exe) = std::env::current_exe().ok().and_then(|exe| exe.into_os_string().into_string().ok()) {
+        own.push(("HALE_EXE".to_owned(), exe));
+    }
     let number = |name: &str| launch.ports.get(name).map(ToString::to_string);
     if let Some(first) = workload.ports.first().and_then(|port| number(&port.name)) {
         own.push(("PORT".to_owned(), first));

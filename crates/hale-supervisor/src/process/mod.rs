@@ -140,6 +140,12 @@ impl ProcessRuntime {
         }
     }
 
+    /// Whether the keeper can be asked; while a lost one is replaced it can't be.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.client.is_connected()
+    }
+
     /// Which cgroups are in use and since which boot, as the keeper told: for logs and diagnostics.
     #[must_use]
     pub fn describe(&self) -> String {
