@@ -3,7 +3,10 @@
 //! Each measures beside a peer or a lower limit in the same run, because a ratio holds on a shared machine where a
 //! time does not. Each is one file of this folder with a `run`.
 
+mod gateway;
+mod kit;
 mod probes;
+mod start;
 
 use crate::Outcome;
 
@@ -20,13 +23,18 @@ pub(crate) struct Args {
 enum Which {
     /// CPU and memory per HTTP probe (O10).
     Probes,
+    /// From `hale up` to the first replica, and the size of the program (O16).
+    Start,
+    /// Requests per CPU second, beside HAProxy (O13).
+    Gateway,
 }
 
 /// One benchmark: its name and how it is run.
 type Bench = (Which, fn() -> Outcome);
 
 /// All of them, in the order they are run.
-const ALL: &[Bench] = &[(Which::Probes, probes::run)];
+const ALL: &[Bench] =
+    &[(Which::Probes, probes::run), (Which::Start, start::run), (Which::Gateway, gateway::run)];
 
 /// Runs those asked for, one after the other, and fails if one does.
 pub(crate) fn run(args: &Args) -> Outcome {

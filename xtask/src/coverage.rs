@@ -32,7 +32,7 @@ type Lines = BTreeMap<usize, u64>;
 /// Builds, runs, reads, tells, and fails below the limit.
 pub(crate) fn run(args: &Args) -> Outcome {
     let tools = LlvmTools::find()?;
-    let folder = run::root().join("target/coverage");
+    let folder = run::target().join("coverage");
     let profiles = folder.join("profiles");
     if profiles.exists() {
         fs::remove_dir_all(&profiles)

@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check | test | coverage | bench`.
+//! The project's own chores: `cargo xtask check | test | coverage | docs | bench`.
 //!
 //! What a contributor types is what CI runs: `.ci/run` calls `cargo xtask test` and nothing else.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks on its streams")]
@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod coverage;
+mod docs;
 mod run;
 mod test;
 mod tools;
@@ -33,6 +34,8 @@ enum Chore {
     Test(test::Args),
     /// Line coverage of hale-health; fails below 95 %.
     Coverage(coverage::Args),
+    /// The chapters of the book that are written from the program.
+    Docs(docs::Args),
     /// The benchmarks behind the figures in the documentation.
     Bench(bench::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Chore::Check(args) => check::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Coverage(args) => coverage::run(&args),
+        Chore::Docs(args) => docs::run(&args),
         Chore::Bench(args) => bench::run(&args),
     };
     match outcome {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must pass before a change lands.
 
 use crate::{
-    Outcome, check,
+    Outcome, check, docs,
     run::{self, Stream},
     tools,
 };
@@ -42,6 +42,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     wrong.extend(tests.err());
     if args.filter.is_empty() {
         wrong.extend(documentation(&mut tally).err());
+        wrong.extend(docs::run(&docs::Args::check()).err());
     }
     println!();
     for message in &wrong {
