@@ -13,7 +13,7 @@ pub struct Explanation {
     pub kind: SubjectKind,
     /// How it is now.
     pub status: Status,
-    /// That in one line, with the reason.
+    /// What that means and why, in one line; the status word is not in it.
     pub summary: String,
     /// When this was true.
     pub at: Timestamp,

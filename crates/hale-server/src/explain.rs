@@ -23,6 +23,8 @@ use jiff::{SignedDuration, Timestamp};
 pub(crate) struct Evidence {
     /// Its events, oldest first.
     pub(crate) events: Vec<Arc<Event>>,
+    /// Whether there are older events that are left out.
+    pub(crate) cut: bool,
     /// Its outcomes.
     pub(crate) history: Vec<ProbeHistory>,
 }
@@ -58,17 +60,18 @@ pub(crate) fn workload(
 
 /// Explains a target.
 pub(crate) fn target(status: &TargetStatus, evidence: &Evidence, now: Timestamp) -> Explanation {
-    let mut summary = status.status.to_string();
-    if let Some(since) = status.since {
-        summary.push_str(&format!(" for {}", between(since, now)));
-    }
+    let mut parts = Vec::new();
     if status.paused {
-        summary.push_str(", paused");
+        parts.push("paused".to_owned());
+    }
+    if let Some(since) = status.since {
+        parts.push(format!("for {}", between(since, now)));
     }
     if let Some(reason) = status.last_reason {
         let detail = status.last_detail.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-        summary.push_str(&format!(": {reason} ×{}{detail}", status.consecutive_failures));
+        parts.push(format!("{reason} ×{}{detail}", status.consecutive_failures));
     }
+    let summary = parts.join(", ");
     chain(&status.name, SubjectKind::Target, status.status, summary, Vec::new(), evidence, now)
 }
 
@@ -90,10 +93,10 @@ fn chain(
     now: Timestamp,
 ) -> Explanation {
     let mut links: Vec<(Timestamp, Step)> = Vec::new();
-    let begin = evidence.events.first().map(|it| it.time);
+    let begin = evidence.events.first().filter(|_| evidence.cut).map(|it| it.time);
     for history in &evidence.history {
         for link in outcome_steps(history) {
-            // Without the events of its time an outcome explains nothing.
+            // Where the events of its time are left out an outcome explains nothing.
             if begin.is_none_or(|begin| link.0 >= begin) {
                 links.push(link);
             }
@@ -110,14 +113,8 @@ fn chain(
         Status::Failing => Severity::Error,
     };
     let mut steps: Vec<Step> = links.into_iter().map(|(_, step)| step).collect();
-    steps.push(Step {
-        at: now,
-        until: None,
-        kind: StepKind::Now,
-        severity,
-        text: summary.clone(),
-        event: None,
-    });
+    let text = format!("{status}: {summary}");
+    steps.push(Step { at: now, until: None, kind: StepKind::Now, severity, text, event: None });
     Explanation {
         subject: subject.to_owned(),
         kind,
@@ -214,14 +211,14 @@ fn known_at(outcome: &OutcomeRecord) -> Timestamp {
 
 fn replica_summary(it: &ReplicaStatus, now: Timestamp) -> String {
     let ready = if it.ready { "ready" } else { "not ready" };
-    let mut text = format!("{}: {}, {ready}", it.status, it.phase);
+    let mut text = format!("{}, {ready}", it.phase);
+    if let Some(transition) = &it.last_transition {
+        text.push_str(&format!(" for {} ({})", between(transition.at, now), transition.reason));
+    }
     for (is, word) in [(it.flapping, "flapping"), (it.paused, "paused"), (it.stale, "stale")] {
         if is {
-            text.push_str(&format!(", {word}"));
+            text.push_str(&format!("; {word}"));
         }
-    }
-    if let Some(transition) = &it.last_transition {
-        text.push_str(&format!(" for {}: {}", between(transition.at, now), transition.reason));
     }
     if it.status != Status::Healthy
         && let Some(error) = &it.last_error
@@ -235,3 +232,6 @@ fn replica_summary(it: &ReplicaStatus, now: Timestamp) -> String {
 fn between(from: Timestamp, to: Timestamp) -> String {
     describe::duration(to.duration_since(from).try_into().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

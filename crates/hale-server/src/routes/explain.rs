@@ -59,8 +59,9 @@ async fn evidence(api: &Api, name: &str, kind: Option<&str>) -> Answer<Evidence>
         ..EventQuery::default()
     };
     let (events, _) = api.parts.store.events(&query, EVENTS).await?;
+    let cut = events.len() == EVENTS;
     let events: Vec<Arc<Event>> = events.into_iter().filter(|it| it.subject == name).collect();
-    Ok(Evidence { events, history: api.parts.store.history(name).await? })
+    Ok(Evidence { events, cut, history: api.parts.store.history(name).await? })
 }
 
 fn unknown(name: &str) -> Refusal {

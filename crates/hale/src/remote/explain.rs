@@ -28,7 +28,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
 
 fn write(it: &Explanation, zone: &TimeZone, out: &mut dyn Write) -> io::Result<()> {
     let style = of_status(it.status);
-    writeln!(out, "{} ({}) is {}", it.subject.bold(), it.kind.as_str(), it.summary.style(style))?;
+    let status = it.status.style(style);
+    writeln!(out, "{} ({}) is {status}: {}", it.subject.bold(), it.kind.as_str(), it.summary)?;
     let mut day = None;
     for step in it.steps.iter().filter(|step| step.kind != StepKind::Now) {
         let date = step.at.to_zoned(zone.clone()).date();
@@ -86,7 +87,7 @@ mod tests {
             subject: "web-0".to_owned(),
             kind: SubjectKind::Replica,
             status: Status::Degraded,
-            summary: "degraded: restarting, not ready".to_owned(),
+            summary: "restarting, not ready".to_owned(),
             at: at(10),
             steps: vec![
                 step(
