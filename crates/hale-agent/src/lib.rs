@@ -1,3 +1,4 @@
 //! A node: the targets it probes, and the metrics of everything it does.
 
 pub mod metrics;
+pub mod targets;

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod engine;
+pub mod guard;
 pub mod monitor;
 pub mod ports;
 pub mod prober;

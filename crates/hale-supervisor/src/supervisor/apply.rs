@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use hale_health::{By, ProbeKind, Time, WorkloadInput};
+use hale_health::{By, Observer, ProbeKind, Time, WorkloadInput};
 use hale_model::{
     event::{EventData, WorkloadApplied},
     spec::Workload,
@@ -76,7 +76,11 @@ impl Core {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let machine = hale_health::Workload::new(spec.together, spec.policy.clone(), self.seed);
         self.units.insert(name.clone(), Unit::new(Arc::clone(&spec), machine));
-        // What it depends on is told before it could start.
+        // What it depends on, and whether probes can be believed, is told before it could start.
+        let observer = self.world.observer.as_ref().map(|it| it.borrow().clone());
+        if let Some(observer) = observer.filter(|it| *it != Observer::Sound) {
+            self.feed_workload(now, &name, WorkloadInput::Observer(observer));
+        }
         self.tell_dependency(now, &name);
         self.feed_all(now, &name, |machine, now, out| machine.set_replicas(now, spec.replicas, out));
         self.unsettled = true;

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use hale_health::{Decision, Generation, Input, Status, Time, WorkloadInput};
+use hale_health::{Decision, Generation, Input, Observer, Status, Time, WorkloadInput};
 use hale_model::{
     event::{EventData, Forensics, NewEvent, Severity},
     report::Report,
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{command::Command, handle::SupervisorError, unit::Unit};
 use crate::{
     clock::Clock,
+    guard::Guard,
     ports::Ports,
     prober::{Asked, Prober},
     runtime::{InstanceId, Runtime, RuntimeEvent, SpawnError, Started},
@@ -32,6 +33,8 @@ pub(super) enum Event {
     Runtime(RuntimeEvent),
     /// A check has a result.
     Asked(Asked),
+    /// The node thinks otherwise of its own probes.
+    Observer,
     /// Something that was begun is done.
     Back(Back),
 }
@@ -59,6 +62,9 @@ pub(super) struct World {
     pub(super) drain: Arc<dyn Drain>,
     pub(super) ports: Arc<dyn Ports>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) guard: Option<Guard>,
+    /// What the guard says, where there is one.
+    pub(super) observer: Option<watch::Receiver<Observer>>,
     /// Tasks wait when it is full: the dispatcher takes from it before anything that makes more work.
     pub(super) back: mpsc::Sender<Back>,
 }
@@ -162,6 +168,7 @@ impl Core {
             Event::Runtime(event) => self.on_runtime(now, event),
             Event::Asked(asked) => self.on_asked(now, asked),
             Event::Back(back) => self.on_back(now, back),
+            Event::Observer => self.tell_observer(now),
         }
         self.settle(now);
     }
@@ -179,6 +186,19 @@ impl Core {
         }
         self.settle(now);
         due.iter().for_each(|name| self.reschedule(name));
+    }
+
+    /// Tells every unit what the node thinks of its own probes, if that is news.
+    pub(super) fn tell_observer(&mut self, now: Time) {
+        let Some(observer) = &mut self.world.observer else { return };
+        if !observer.has_changed().unwrap_or(false) {
+            return;
+        }
+        let observer = observer.borrow_and_update().clone();
+        let all: Vec<String> = self.units.keys().cloned().collect();
+        for name in all {
+            self.feed_workload(now, &name, WorkloadInput::Observer(observer.clone()));
+        }
     }
 
     /// When [`Core::tick`] is wanted.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hale_health::{Exit, Handled, Incarnation, Input, Outcome, Time, Verdict};
+use hale_health::{Exit, Handled, Incarnation, Input, Outcome, ProbeKind, Time, Verdict};
 use hale_model::report::{OutcomeRecord, Report};
 use tracing::{debug, warn};
 
@@ -10,9 +10,10 @@ use super::{
     core::{Back, Core, World},
     slot::Run,
     start,
-    unit::Unit,
+    unit::{Unit, probe},
 };
 use crate::{
+    guard,
     prober::Asked,
     runtime::{InstanceId, RuntimeEvent, SpawnError, Started},
 };
@@ -35,6 +36,11 @@ fn present<'a>(units: &'a mut BTreeMap<String, Unit>, id: &InstanceId) -> Option
     let unit = units.get_mut(workload)?;
     unit.slots.get(&ordinal)?.run.as_ref().filter(|run| run.id == *id)?;
     Some((unit, ordinal))
+}
+
+/// What the node's guard knows a probe by.
+pub(super) fn guard_name(id: &InstanceId, kind: ProbeKind) -> String {
+    format!("{}/{kind}", id.replica)
 }
 
 impl Core {
@@ -148,9 +154,27 @@ impl Core {
         }
     }
 
+    /// The node's guard sees an outcome first: the failure that makes it suspicious is held already (H22).
+    fn show_guard(&mut self, now: Time, id: &InstanceId, outcome: &Outcome) {
+        let Some(guard) = self.world.guard.clone() else { return };
+        let Some((unit, ordinal)) = present(&mut self.units, id) else { return };
+        let Some(check) = probe(&unit.spec, outcome.probe).map(|probe| &probe.check) else { return };
+        let run = unit.slots.get(&ordinal).and_then(|slot| slot.run.as_ref());
+        let own = run.and_then(|run| run.started.as_ref()).map(|started| started.address);
+        let failed = match &outcome.verdict {
+            Verdict::Failure { reason, .. } if reason.is_prober_error() => return,
+            verdict => !verdict.is_success(),
+        };
+        if let Some(host) = guard::network_host(check, own) {
+            guard.outcome(&guard_name(id, outcome.probe), &host, !failed);
+            self.tell_observer(now);
+        }
+    }
+
     /// An outcome meets the machine of its replica exactly once, and is told exactly once.
     pub(super) fn on_asked(&mut self, now: Time, asked: Asked) {
         let Asked { id, outcome, excerpt } = asked;
+        self.show_guard(now, &id, &outcome);
         let Some((unit, ordinal)) = present(&mut self.units, &id) else { return };
         let name = unit.spec.name.clone();
         let mut decisions = Vec::new();

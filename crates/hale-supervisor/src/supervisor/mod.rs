@@ -35,7 +35,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use hale_health::Generation;
+use hale_health::{Generation, Observer};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
@@ -49,6 +49,7 @@ pub use self::{
 };
 use crate::{
     clock::{BootClock, Clock},
+    guard::Guard,
     ports::Ports,
     prober::{Asked, Prober},
     process::PortPool,
@@ -81,6 +82,8 @@ pub struct Options {
     pub ports: Arc<dyn Ports>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// What doubts the node's own probes (H22), if anything does.
+    pub guard: Option<Guard>,
     /// For jitter and spread.
     pub seed: u64,
 }
@@ -104,6 +107,7 @@ impl Options {
             drain: Arc::new(NoTraffic),
             ports: Arc::new(Mutex::new(PortPool::default())),
             clock: Arc::new(BootClock),
+            guard: None,
             seed,
         }
     }
@@ -130,6 +134,7 @@ impl Supervisor {
             commands: asked_for,
             runtime: options.runtime.events(),
             outcomes: options.prober.outcomes(),
+            observer: options.guard.as_ref().map(Guard::observer),
         };
         let world = World {
             source: format!("/nodes/{}", options.node),
@@ -141,6 +146,8 @@ impl Supervisor {
             drain: options.drain,
             ports: options.ports,
             clock: Arc::clone(&clock),
+            observer: options.guard.as_ref().map(Guard::observer),
+            guard: options.guard,
             back,
         };
         tokio::spawn(dispatch(Core::new(world, versions, options.seed), inbox, Arc::clone(&clock)));
@@ -154,6 +161,7 @@ struct Inbox {
     back: mpsc::Receiver<Back>,
     commands: mpsc::Receiver<Command>,
     outcomes: Option<mpsc::Receiver<Asked>>,
+    observer: Option<watch::Receiver<Observer>>,
 }
 
 async fn receive<T>(from: &mut Option<mpsc::Receiver<T>>) -> T {
@@ -166,6 +174,16 @@ async fn receive<T>(from: &mut Option<mpsc::Receiver<T>>) -> T {
     std::future::pending().await
 }
 
+async fn changed(observer: &mut Option<watch::Receiver<Observer>>) {
+    if let Some(receiver) = observer {
+        if receiver.changed().await.is_ok() {
+            return;
+        }
+        *observer = None;
+    }
+    std::future::pending().await
+}
+
 impl Inbox {
     /// The next event; `None`: nobody can ask any more.
     async fn next(&mut self) -> Option<Event> {
@@ -173,6 +191,7 @@ impl Inbox {
             biased;
             event = receive(&mut self.runtime) => Some(Event::Runtime(event)),
             Some(back) = self.back.recv() => Some(Event::Back(back)),
+            () = changed(&mut self.observer) => Some(Event::Observer),
             command = self.commands.recv() => command.map(Event::Command),
             asked = receive(&mut self.outcomes) => Some(Event::Asked(asked)),
         }

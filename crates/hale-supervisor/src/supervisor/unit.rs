@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::{
     core::World,
+    events::guard_name,
     notes, notify,
     roll::Round,
     slot::{Run, Slot},
@@ -155,6 +156,9 @@ impl Unit {
             }
             return;
         }
+        if matches!(note, Note::Stopped { .. } | Note::Failed { .. }) {
+            self.forget_probes(world, ordinal);
+        }
         let instance = self.instance(world, ordinal);
         let exited_at = self.machine.replica(ordinal).and_then(|it| it.last_exit()).map(|(_, at)| at);
         let slot = self.slot(ordinal);
@@ -165,7 +169,14 @@ impl Unit {
         }
     }
 
+    /// Its probes say nothing about the node any more (H22).
+    fn forget_probes(&mut self, world: &World, ordinal: u32) {
+        let (Some(guard), Some(run)) = (&world.guard, &self.slot(ordinal).run) else { return };
+        ProbeKind::ALL.into_iter().for_each(|kind| guard.forget(&guard_name(&run.id, kind)));
+    }
+
     fn removed(&mut self, world: &World, ordinal: u32) {
+        self.forget_probes(world, ordinal);
         if let Some(slot) = self.slots.remove(&ordinal) {
             world.ports.release(&slot.name);
             world.sink.report(Report::Removed { replica: slot.name });
