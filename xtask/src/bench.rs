@@ -6,6 +6,7 @@
 mod gateway;
 mod kit;
 mod probes;
+mod restart;
 mod start;
 
 use crate::Outcome;
@@ -23,6 +24,8 @@ pub(crate) struct Args {
 enum Which {
     /// CPU and memory per HTTP probe (O10).
     Probes,
+    /// From the death of a replica to its replacement running, beside runit (O11).
+    Restart,
     /// From `hale up` to the first replica, and the size of the program (O16).
     Start,
     /// Requests per CPU second, beside HAProxy (O13).
@@ -33,8 +36,12 @@ enum Which {
 type Bench = (Which, fn() -> Outcome);
 
 /// All of them, in the order they are run.
-const ALL: &[Bench] =
-    &[(Which::Probes, probes::run), (Which::Start, start::run), (Which::Gateway, gateway::run)];
+const ALL: &[Bench] = &[
+    (Which::Probes, probes::run),
+    (Which::Restart, restart::run),
+    (Which::Start, start::run),
+    (Which::Gateway, gateway::run),
+];
 
 /// Runs those asked for, one after the other, and fails if one does.
 pub(crate) fn run(args: &Args) -> Outcome {
