@@ -346,19 +346,8 @@ pub(crate) struct DemoWebArgs {
 
 /// `500ms`, `10s`, `5m`, `1h`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
-        _ => return Err("expected a duration such as 500ms, 10s, 5m or 1h".to_owned()),
-    };
-    let number: f64 =
-        number.parse().map_err(|_| "expected a duration such as 500ms, 10s, 5m or 1h".to_owned())?;
-    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+    let parsed = hale_model::file::parse_duration(text);
+    parsed.ok_or_else(|| "expected a duration such as 500ms, 10s, 5m or 1h".to_owned())
 }
 
 fn parse_status(word: &str) -> Result<Status, String> {

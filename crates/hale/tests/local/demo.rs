@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::net::UnixDatagram,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -20,10 +21,15 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(environment: &[(&str, &std::ffi::OsStr)]) -> Self {
         let mut child = Command::new(assert_cmd::cargo::cargo_bin("hale"))
             .args(["demo-web", "--port", "0"])
             .env_remove("NOTIFY_SOCKET")
             .env("HALE_REPLICA", "web-7")
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
@@ -171,4 +177,31 @@ fn a_probe_of_a_closed_port_is_refused() {
     let done = run(hale().args(["probe", &format!("grpc://{free}/shop.Orders")]));
     assert_eq!(done.code, 1);
     assert!(done.out.contains("connection_refused"), "{}", done.out);
+}
+
+#[test]
+fn it_reports_over_its_notify_socket_while_it_is_well() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
+    let demo = Demo::start_with(&[("NOTIFY_SOCKET", path.as_os_str()), ("WATCHDOG_USEC", "20000".as_ref())]);
+    let told = || {
+        let mut bytes = [0; 200];
+        let length = socket.recv(&mut bytes).expect("it reports");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    assert_eq!(told(), "READY=1\nSTATUS=serving");
+    assert_eq!((told(), told()), ("WATCHDOG=1".to_owned(), "WATCHDOG=1".to_owned()));
+    demo.get("/break/live");
+    // What was on its way is read; then nothing comes, until it is mended.
+    socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout can be set");
+    while socket.recv(&mut [0; 200]).is_ok() {}
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
+    demo.get("/mend/live");
+    assert_eq!(told(), "WATCHDOG=1");
+    demo.signal(Signal::TERM);
+    let last = std::iter::repeat_with(told).find(|it| it != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    assert_eq!(demo.ended().code(), Some(0));
 }
