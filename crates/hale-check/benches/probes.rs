@@ -24,7 +24,7 @@ use hale_model::spec::{Check, HttpGet, PortRef};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How often each figure is taken.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();

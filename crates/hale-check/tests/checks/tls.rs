@@ -12,13 +12,13 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use crate::support::{AMPLE, SOON, Server, at, both, failed, get, hang, http, ok, succeeded};
 
 /// A certificate authority, in a file too.
-struct Ca {
+pub(crate) struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: tempfile::TempDir,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -27,12 +27,12 @@ impl Ca {
         Self { issuer, folder }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// An HTTPS server with a certificate for this name.
-    fn server(&self, name: &str, expired: bool) -> Server {
+    /// What a server with a certificate for this name is set up with.
+    pub(crate) fn config(&self, name: &str, expired: bool) -> ServerConfig {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if expired {
             params.not_before = date_time_ymd(2001, 1, 1);
@@ -41,12 +41,17 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
+            .unwrap()
+    }
+
+    /// An HTTPS server with a certificate for this name.
+    fn server(&self, name: &str, expired: bool) -> Server {
+        let config = self.config(name, expired);
         let config = Arc::new(config);
         Server::new(move |stream, _| {
             let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
