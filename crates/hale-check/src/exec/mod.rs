@@ -128,7 +128,10 @@ impl ExecCheck {
 
     fn spawn(&self) -> Result<Running, Fault> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let mark = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // The time too: an earlier process may have had the same number.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}-{}.{}-{count}", std::process::id(), now.tv_sec, now.tv_nsec);
         let prober = |error: io::Error| Fault::prober(format!("could not start a command: {error}"));
         let (reader, writer) = io::pipe().map_err(prober)?;
         let mut command = Command::new(&self.command[0]);
