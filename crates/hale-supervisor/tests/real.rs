@@ -138,10 +138,16 @@ async fn one_whose_liveness_fails_is_restarted_with_what_it_was_doing_kept() {
     let node = Node::start().await;
     let sick = node.path("sick");
     // Well until the file is there; the restart takes it away.
-    let run = format!("echo started with password=hunter2; rm -f {0}; exec sleep 1000", sick.display());
+    let up = node.path("up");
+    let run = format!(
+        "echo started with password=hunter2; rm -f {}; touch {}; exec sleep 1000",
+        sick.display(),
+        up.display()
+    );
     let check = format!("test ! -e {0} || {{ echo sick of it; exit 3; }}", sick.display());
     node.apply(vec![exec(script("web", 1, &run), ProbeKind::Liveness, &check)]).await;
     node.until_ready("web").await;
+    node.until("web", "up", |_| up.exists()).await;
     std::fs::write(&sick, "").unwrap();
     node.until("web", "restarted", |it| it.replicas[0].incarnation == 2 && it.ready == 1).await;
     let restarted = node.told.events_of("web-0").into_iter().find_map(|data| match data {

@@ -250,9 +250,10 @@ impl SupervisorHandle {
             if is(&status) {
                 return Ok(());
             }
+            let now = self.clock.now();
             tokio::select! {
                 changed = version.changed() => if changed.is_err() { return Err(SupervisorError::Closed) },
-                () = self.clock.sleep_until(until) => {
+                () = self.clock.sleep_until(until.min(now + LOOK_AGAIN)) => if self.clock.now() >= until {
                     let wanted = wanted.to_owned();
                     let last = in_words(&status.replicas);
                     return Err(SupervisorError::TooLate { name: name.to_owned(), wanted, waited: limit, last });
@@ -284,6 +285,9 @@ impl SupervisorHandle {
         self.version.clone()
     }
 }
+
+/// How often a wait looks again at what changes without a word: counters, and what grows stale.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How replicas are, in one line.
 pub(super) fn in_words(replicas: &[ReplicaStatus]) -> String {
