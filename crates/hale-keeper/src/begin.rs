@@ -91,6 +91,7 @@ impl Keeper {
             gone: false,
             logging: true,
             stop_by: None,
+            signal_others: None,
             killing_since: None,
             stop_failed_told: false,
             wake: None,
@@ -174,8 +175,8 @@ impl Keeper {
             return false;
         }
         let pid = sender.pid.as_raw_nonzero().get();
-        // Of a zombie as of one that is reaped there is nothing left to look at.
-        let alive = || procfs::process(pid).filter(|it| !it.zombie);
+        // Of one that is ending (no memory left), as of a zombie or one that is reaped, nothing can be looked at.
+        let alive = || procfs::process(pid).filter(|it| !it.zombie && it.resident_pages > 0);
         let Some(process) = alive() else { return true };
         if pid == instance.pid || process.session == instance.pid || process.group == instance.pid {
             return true;

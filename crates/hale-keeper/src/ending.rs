@@ -3,7 +3,7 @@
 //!
 //! A main process that ends by itself takes what it has spawned along at once. One that ends because it was asked to
 //! leaves the others the rest of the grace: a shell that dies of SIGTERM must not cost its server the chance to
-//! finish its requests.
+//! finish its requests. Those of them that are in another process group, and have not heard of it, are then asked too.
 
 use std::{fs::File, os::fd::OwnedFd, time::Duration};
 
@@ -78,6 +78,7 @@ impl Keeper {
         match instance.stop_by {
             Some(by) if by > now && instance.killing_since.is_none() => {
                 let look = if instance.group.v2.is_some() { by } else { by.min(now + LOOK_EVERY) };
+                self.ask_others(number);
                 self.watch_group(number);
                 self.wake_at(number, look);
             }
@@ -148,6 +149,7 @@ impl Keeper {
         let by = now.saturating_add(u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX));
         if instance.stop_by.is_none() && instance.exit.is_none() && !grace.is_zero() {
             let _ = sys::kill(-instance.pid, signal);
+            instance.signal_others = Some(signal);
         }
         let by = instance.stop_by.map_or(by, |old| old.min(by));
         instance.stop_by = Some(by);
@@ -155,6 +157,17 @@ impl Keeper {
             return;
         }
         if by <= now { self.kill(number) } else { self.wake_at(number, by) }
+    }
+
+    /// Sends the stop signal, once, to those that are left and were not in the process group it went to.
+    fn ask_others(&mut self, number: u64) {
+        let Some(instance) = self.instances.get_mut(&number) else { return };
+        let (group, Some(signal)) = (instance.pid, instance.signal_others.take()) else { return };
+        for pid in self.members(number) {
+            if procfs::process(pid).is_some_and(|process| process.group != group) {
+                let _ = sys::kill(pid, signal);
+            }
+        }
     }
 
     /// Ends everything, then the keeper.

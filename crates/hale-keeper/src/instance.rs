@@ -38,6 +38,8 @@ pub(crate) struct Instance {
     pub(crate) logging: bool,
     /// Until when a stop waits before SIGKILL.
     pub(crate) stop_by: Option<u64>,
+    /// The stop signal, until it was sent to those outside of the process group as well.
+    pub(crate) signal_others: Option<i32>,
     /// Since when everything left is being killed.
     pub(crate) killing_since: Option<u64>,
     pub(crate) stop_failed_told: bool,

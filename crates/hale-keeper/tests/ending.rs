@@ -67,6 +67,21 @@ fn the_others_get_the_rest_of_the_grace_when_the_main_process_stops_first(
 }
 
 #[rstest]
+fn one_in_a_session_of_its_own_is_asked_too_once_the_main_process_has_stopped(
+    #[values(true, false)] cgroups: bool,
+) {
+    let mut kept = kept(cgroups);
+    let child = "trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    kept.script("web-0", &format!("setsid sh -c \"{child}\" & exec sleep 1000"));
+    wait_for("the child", || (kept.log("web-0") == ["ready"]).then_some(()));
+    let begun = Instant::now();
+    kept.stop("web-0", 15, 60_000);
+    assert_eq!(kept.ended("web-0").signal, Some(15));
+    assert!(begun.elapsed() < PATIENCE / 2, "it waited for the end of the grace");
+    assert!(kept.log("web-0").contains(&"asked".to_owned()), "{:?}", kept.log("web-0"));
+}
+
+#[rstest]
 fn what_one_that_forks_and_exits_leaves_behind_goes_with_it(#[values(true, false)] cgroups: bool) {
     let mut kept = kept(cgroups);
     kept.script("web-0", "sleep 1000 & echo $! > $D/pids; exit 0");
