@@ -293,7 +293,10 @@ async fn a_component_whose_dependency_fails_is_not_restarted_for_it() {
             ready(Ok::<(), String>(()))
         });
     monitor.add(api).unwrap();
+    let mut changes = monitor.changes();
     monitor.start_all().await.unwrap();
+    let first = changes.next().await;
+    assert!(matches!(&first, Some(Change::Phase { component, .. }) if component == "db"), "{first:?}");
     tokio::time::sleep(Duration::from_secs(5)).await;
     db.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(120)).await;
@@ -310,7 +313,7 @@ async fn all_of_it_can_be_called_from_many_tasks_at_once() {
         let monitor = monitor.clone();
         tokio::spawn(async move {
             let name = format!("c{n}");
-            let fast = ProbeTiming { period: Duration::from_millis(5), ..timing() };
+            let fast = ProbeTiming { period: Duration::from_millis(500), ..timing() };
             monitor
                 .add(
                     Component::new(&name)

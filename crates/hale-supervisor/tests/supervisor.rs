@@ -299,6 +299,23 @@ async fn a_dependency_orders_the_start_and_while_it_is_down_restarts_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chain_of_dependencies_starts_in_its_order_whatever_the_names() {
+    let world = SimWorld::start();
+    let chain = [("a", Some("b")), ("b", Some("c")), ("c", None)].map(|(name, on)| {
+        let mut it = workload(name, 1);
+        it.depends_on = on.into_iter().map(str::to_owned).collect();
+        it
+    });
+    for name in ["a", "b", "c"] {
+        world.runtime.script(name, Script { start_takes: secs(1), ..Script::default() });
+    }
+    apply(&world, chain).await;
+    until_ready(&world, "a").await;
+    let order: Vec<_> = world.runtime.starts().into_iter().map(|start| start.id.replica).collect();
+    assert_eq!(order, ["c-0", "b-0", "a-0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_target_can_be_a_dependency() {
     let world = SimWorld::start();
     let mut web = workload("web", 1);

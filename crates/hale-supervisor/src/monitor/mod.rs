@@ -218,38 +218,51 @@ impl Monitor {
     /// [`MonitorError::NotFound`]; [`SupervisorError::TooLate`] when a restart does not come about.
     pub async fn start(&self, name: &str) -> Result<(), MonitorError> {
         let component = self.components.get(name).ok_or_else(|| MonitorError::NotFound(name.to_owned()))?;
-        let mut started = self.started.lock().await;
-        if started.contains_key(name) {
-            drop(started);
-            self.supervisor.start(name, "the program").await?;
-        } else {
-            started.insert(name.to_owned(), Arc::new(workload(&component)));
-            self.supervisor.apply(started.values().cloned().collect()).await?;
-        }
-        let limit = component.restart_timeout + SETTLE;
-        let begun =
-            |phase| !matches!(phase, Phase::Pending | Phase::Restarting | Phase::Stopping | Phase::Stopped);
-        let waits = !component.depends_on.is_empty();
-        self.supervisor
-            .wait(name, "started", limit, |it| {
-                it.replicas.iter().all(|it| {
-                    let spawned = it.phase != Phase::Starting || it.started_at.is_some();
-                    (begun(it.phase) && spawned) || (waits && it.held_by.is_some())
-                })
-            })
-            .await?;
-        Ok(())
+        self.begin(std::slice::from_ref(&component)).await?;
+        self.begun(&component).await
     }
 
-    /// Starts all components that were added, in any order that their dependencies allow.
+    /// Starts all components that were added, each after what it depends on.
     ///
     /// # Errors
     /// The first of [`Monitor::start`].
     pub async fn start_all(&self) -> Result<(), MonitorError> {
-        for name in self.names() {
-            self.start(&name).await?;
+        let all: Vec<Component> = self.names().iter().filter_map(|name| self.components.get(name)).collect();
+        self.begin(&all).await?;
+        for component in &all {
+            self.begun(component).await?;
         }
         Ok(())
+    }
+
+    /// Asks for the start of components, all at once: so each sees what it depends on.
+    async fn begin(&self, components: &[Component]) -> Result<(), MonitorError> {
+        let mut started = self.started.lock().await;
+        let (again, new): (Vec<_>, Vec<_>) = components.iter().partition(|it| started.contains_key(&it.name));
+        for component in new {
+            started.insert(component.name.clone(), Arc::new(workload(component)));
+        }
+        self.supervisor.apply(started.values().cloned().collect()).await?;
+        drop(started);
+        for component in again {
+            self.supervisor.start(&component.name, "the program").await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a start has begun, or waits for what it depends on.
+    async fn begun(&self, component: &Component) -> Result<(), MonitorError> {
+        let limit = component.restart_timeout + SETTLE;
+        let begun =
+            |phase| !matches!(phase, Phase::Pending | Phase::Restarting | Phase::Stopping | Phase::Stopped);
+        let waits = !component.depends_on.is_empty();
+        let is = |it: &hale_model::status::WorkloadStatus| {
+            it.replicas.iter().all(|it| {
+                let spawned = it.phase != Phase::Starting || it.started_at.is_some();
+                (begun(it.phase) && spawned) || (waits && it.held_by.is_some())
+            })
+        };
+        Ok(self.supervisor.wait(&component.name, "started", limit, is).await?)
     }
 
     /// Watches a component no more, until it is started again. Returns once no check of it runs.

@@ -37,6 +37,7 @@ impl Core {
                 return Err(SupervisorError::Duplicate { name });
             }
         }
+        self.declared = declared.keys().cloned().collect();
         let present = self.units.iter().filter(|(_, unit)| !unit.leaving || unit.again.is_some());
         let gone: BTreeSet<String> =
             present.map(|(name, _)| name.clone()).filter(|name| !declared.contains_key(name)).collect();

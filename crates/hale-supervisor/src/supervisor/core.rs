@@ -128,6 +128,8 @@ pub(super) struct Core {
     due: BTreeSet<(Time, String)>,
     /// What is known of dependencies that are not units: targets.
     pub(super) outside: HashMap<String, Option<Status>>,
+    /// The names of the last list that was applied: those that are still to be created count as there, too.
+    pub(super) declared: BTreeSet<String>,
     /// Dependencies that have been well at least once.
     pub(super) came_up: BTreeSet<String>,
     pub(super) shutdown: Option<Shutdown>,
@@ -152,6 +154,7 @@ impl Core {
             units: BTreeMap::new(),
             due: BTreeSet::new(),
             outside: HashMap::new(),
+            declared: BTreeSet::new(),
             came_up: BTreeSet::new(),
             shutdown: None,
             version,

@@ -45,7 +45,7 @@ impl Core {
         let mut worst = Dependency::Ok;
         for on in &unit.spec.depends_on {
             let came_up = self.came_up.contains(on);
-            let declared = self.units.get(on).is_some_and(|it| !it.leaving) || self.outside.contains_key(on);
+            let declared = self.declared.contains(on) || self.outside.contains_key(on);
             match self.known(now, on) {
                 Known::Well => {}
                 Known::Failing if came_up => return Dependency::Failing { name: on.clone() },
