@@ -213,8 +213,8 @@ pub enum Note {
         reason: String,
         /// The last reasons, newest last.
         last_reasons: Vec<String>,
-        /// How to bring it back.
-        hint: String,
+        /// Whether the restart budget was used up.
+        budget_exhausted: bool,
     },
     /// It has ended on purpose.
     Stopped {

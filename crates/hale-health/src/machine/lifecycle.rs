@@ -157,7 +157,7 @@ impl Replica {
             self.judge_run(now, &reason, out);
             self.step(now, Move::Exit, &reason, out)?;
             self.next = if permanent || self.policy.restart.mode == RestartMode::Never {
-                Next::Fail { reason }
+                Next::Fail { reason, budget_exhausted: false }
             } else {
                 self.plan_restart(now, RestartCause::Exit, reason, around, out)
             };
@@ -218,9 +218,9 @@ impl Replica {
         let permanent =
             exit.code.filter(|code| self.policy.restart.permanent_failure_codes.contains(code)).is_some();
         self.next = if permanent {
-            Next::Fail { reason: format!("{reason}: a permanent failure code") }
+            Next::Fail { reason: format!("{reason}: a permanent failure code"), budget_exhausted: false }
         } else if mode == RestartMode::Never {
-            Next::Fail { reason: format!("{reason}: restart policy never") }
+            Next::Fail { reason: format!("{reason}: restart policy never"), budget_exhausted: false }
         } else {
             self.plan_restart(now, RestartCause::Exit, reason, around, out)
         };
@@ -237,11 +237,14 @@ impl Replica {
         out: &mut Vec<Decision>,
     ) -> Next {
         if self.on_probation() {
-            return Next::Fail { reason: format!("{reason}: the probation attempt failed") };
+            return Next::Fail {
+                reason: format!("{reason}: the probation attempt failed"),
+                budget_exhausted: false,
+            };
         }
         let counts = self.costs_budget(cause, around);
         if counts && self.window.is_full(now) && self.policy.restart.on_exhausted == OnExhausted::Fail {
-            return Next::Fail { reason: self.exhausted_text(&reason) };
+            return Next::Fail { reason: self.exhausted_text(&reason), budget_exhausted: true };
         }
         let backoff = self.backoff.next(&self.policy.restart.backoff, around.chance.draw());
         let plan = StartPlan {
@@ -336,7 +339,7 @@ impl Replica {
                 out.push(Decision::Note(Note::Stopped { reason, exit, completed }));
                 Ok(())
             }
-            Next::Fail { reason } => self.give_up(now, reason, out),
+            Next::Fail { reason, budget_exhausted } => self.give_up(now, reason, budget_exhausted, out),
         }
     }
 
@@ -345,6 +348,7 @@ impl Replica {
         &mut self,
         now: Time,
         reason: String,
+        budget_exhausted: bool,
         out: &mut Vec<Decision>,
     ) -> Result<(), Impossible> {
         self.step(now, Move::GiveUp, &reason, out)?;
@@ -362,8 +366,7 @@ impl Replica {
             }),
         };
         let last_reasons = self.reasons.iter().rev().take(5).rev().map(|(_, text)| text.clone()).collect();
-        let hint = "mend the cause, then `hale restart` it".to_owned();
-        out.push(Decision::Note(Note::Failed { reason, last_reasons, hint }));
+        out.push(Decision::Note(Note::Failed { reason, last_reasons, budget_exhausted }));
         Ok(())
     }
 

@@ -74,7 +74,7 @@ pub(super) enum Next {
     Nothing,
     Start(StartPlan),
     Stop { reason: String, completed: bool },
-    Fail { reason: String },
+    Fail { reason: String, budget_exhausted: bool },
 }
 
 /// A probe that has tripped and whose restart has not begun.

@@ -113,7 +113,7 @@ impl Replica {
             self.judge_run(now, &trip.reason, out);
             self.take_out(now, &trip.reason, out);
             self.step(now, Move::Restart, &trip.reason, out)?;
-            return self.give_up(now, self.exhausted_text(&trip.reason), out);
+            return self.give_up(now, self.exhausted_text(&trip.reason), true, out);
         }
         if !gives_up {
             holds.extend(self.holds_from_budget(now, &mut trip, counts, around));
@@ -127,7 +127,7 @@ impl Replica {
         self.judge_run(now, &trip.reason, out);
         self.step(now, Move::Restart, &trip.reason, out)?;
         self.next = if never {
-            Next::Fail { reason: format!("{}: restart policy never", trip.reason) }
+            Next::Fail { reason: format!("{}: restart policy never", trip.reason), budget_exhausted: false }
         } else {
             self.plan_restart(now, cause, trip.reason.clone(), around, out)
         };

@@ -43,6 +43,7 @@ pub(super) fn ready_event(change: ReadyChange, instance: Instance) -> EventData 
 /// The event of a note; `None` for one that is about no event. What was kept of the old instance goes with the restart
 /// it belongs to (H25).
 pub(super) fn event(
+    replica: &str,
     note: Note,
     instance: Instance,
     exited_at: Option<Time>,
@@ -66,8 +67,8 @@ pub(super) fn event(
             expected,
             uptime_seconds: uptime.as_secs_f64(),
         }),
-        Note::Failed { reason, last_reasons, hint } => {
-            let budget_exhausted = reason.ends_with("is used up");
+        Note::Failed { reason, last_reasons, budget_exhausted } => {
+            let hint = format!("mend the cause, then `hale restart {replica}`");
             EventData::ReplicaFailed(ReplicaFailed { instance, reason, last_reasons, hint, budget_exhausted })
         }
         Note::Stopped { reason, exit, .. } => {

@@ -164,7 +164,7 @@ impl Unit {
         let slot = self.slot(ordinal);
         let forensics = if matches!(note, Note::Restarted { .. }) { slot.forensics.take() } else { None };
         let name = slot.name.clone();
-        if let Some(data) = notes::event(note, instance, exited_at, forensics, &*world.clock) {
+        if let Some(data) = notes::event(&name, note, instance, exited_at, forensics, &*world.clock) {
             world.tell(&name, data);
         }
     }

@@ -93,6 +93,9 @@ impl Node {
         let socket = hale_server::bind_socket(&dir.path).map_err(|error| {
             Failure::failed(format!("can't make the socket in {}: {error}", dir.path.display()))
         })?;
+        let token = hale_server::cli_token(&dir.path).map_err(|error| {
+            Failure::failed(format!("can't make a token in {}: {error}", dir.path.display()))
+        })?;
         let told = Told::open(args, &declared.workloads, dir).await?;
         let runtime = Arc::new(
             ProcessRuntime::connect(keeper, process_options(args))
@@ -113,7 +116,7 @@ impl Node {
             deadlines: deadlines(&declared.workloads),
         };
         let end = CancellationToken::new();
-        let serving = told.serve(control, dir, (tcp, socket, address), &end)?;
+        let serving = told.serve(control, &token, (tcp, socket, address), &end);
         Ok(Self {
             name: args.node.clone(),
             supervisor,
@@ -166,23 +169,20 @@ impl Told {
     fn serve(
         &self,
         control: LocalNode,
-        dir: &DataDir,
+        token: &str,
         (tcp, socket, address): (TcpListener, UnixListener, SocketAddr),
         end: &CancellationToken,
-    ) -> Result<JoinHandle<()>, Failure> {
-        let token = hale_server::cli_token(&dir.path).map_err(|error| {
-            Failure::failed(format!("can't make a token in {}: {error}", dir.path.display()))
-        })?;
+    ) -> JoinHandle<()> {
         let router = hale_server::router(Parts {
             control: Arc::new(control),
             store: self.sink.store.clone(),
             registry: Arc::clone(&self.sink.registry),
             metrics: Arc::clone(&self.metrics),
-            tokens: Tokens::new().with("cli", &token),
+            tokens: Tokens::new().with("cli", token),
             loopback: address.ip().is_loopback(),
             end: end.clone(),
         });
-        Ok(tokio::spawn(hale_server::serve(router, Some(tcp), Some(socket), Limits::default(), end.clone())))
+        tokio::spawn(hale_server::serve(router, Some(tcp), Some(socket), Limits::default(), end.clone()))
     }
 }
 

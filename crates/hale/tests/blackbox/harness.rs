@@ -1,0 +1,255 @@
+//! Starts `hale up` in a directory of its own, asks it through its own command line, and ends it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Long enough for a busy machine; what is waited for comes much sooner, or the test fails with what it last saw.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub fn hale() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hale"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HALE_")) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1");
+    command
+}
+
+/// A `hale up` of this test's own.
+pub struct Up {
+    child: Child,
+    dir: Arc<TempDir>,
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub url: String,
+}
+
+impl Up {
+    /// Writes `yaml` to a file and runs it, in a fresh directory.
+    pub fn start(yaml: &str) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), yaml)
+    }
+
+    /// The same in a directory that has been used before.
+    pub fn start_in(dir: Arc<TempDir>, yaml: &str) -> Self {
+        let file = dir.path().join("app.yaml");
+        fs::write(&file, yaml).unwrap();
+        let mut child = hale()
+            .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args([&data_dir(&dir), &file])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        keep_lines(child.stdout.take().unwrap(), Arc::clone(&lines));
+        keep_lines(child.stderr.take().unwrap(), Arc::clone(&lines));
+        let mut up = Self { child, dir, lines, url: String::new() };
+        let line = up.wait_line("listening on http://");
+        up.url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        up
+    }
+
+    pub fn dir(&self) -> Arc<TempDir> {
+        Arc::clone(&self.dir)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has printed.
+    pub fn output(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// Waits for a line that holds `text`, and returns it.
+    pub fn wait_line(&mut self, text: &str) -> String {
+        let found = wait_for(|| {
+            if let Some(line) = self.lines.lock().unwrap().iter().find(|line| line.contains(text)) {
+                return Ok(line.clone());
+            }
+            match self.child.try_wait().unwrap() {
+                Some(status) => Err(Some(format!("it has ended: {status}"))),
+                None => Err(None),
+            }
+        });
+        found.unwrap_or_else(|why| panic!("no line with {text:?} ({why:?}) in:\n{}", self.output()))
+    }
+
+    /// Runs a command beside it and returns what came of it.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        hale().args(args).arg("--data-dir").arg(data_dir(&self.dir)).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The same for a command that must work; its standard output.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.cli(args);
+        assert!(
+            output.status.success(),
+            "hale {args:?}: {}\n{}\nup printed:\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            self.output()
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.ok(&["status", "-o", "json"])).unwrap()
+    }
+
+    /// One replica's part of the status.
+    pub fn replica(&self, name: &str) -> Value {
+        let status = self.status();
+        let replicas =
+            status["workloads"].as_array().unwrap().iter().flat_map(|w| w["replicas"].as_array().unwrap());
+        replicas
+            .into_iter()
+            .find(|r| r["name"] == name)
+            .unwrap_or_else(|| panic!("no {name} in {status:#}"))
+            .clone()
+    }
+
+    pub fn events(&self) -> Vec<Value> {
+        let text = self.ok(&["events", "-o", "json"]);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub fn events_of(&self, kind: &str, subject: &str) -> Vec<Value> {
+        self.events()
+            .into_iter()
+            .filter(|event| event["type"] == format!("dev.hale.{kind}") && event["subject"] == subject)
+            .collect()
+    }
+
+    /// Waits until the status is as wanted, and returns it.
+    pub fn wait_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait(what, || self.status(), wanted)
+    }
+
+    /// Waits until a replica is as wanted, and returns it.
+    pub fn wait_replica(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait(what, || self.replica(name), wanted)
+    }
+
+    /// Waits until so many events of a kind about a subject are recorded, and returns them.
+    pub fn wait_events(&self, kind: &str, subject: &str, count: usize) -> Vec<Value> {
+        let look = || Value::Array(self.events_of(kind, subject));
+        let seen = self.wait(&format!("{count} {kind} of {subject}"), look, |seen| {
+            seen.as_array().unwrap().len() >= count
+        });
+        seen.as_array().unwrap().clone()
+    }
+
+    fn wait(&self, what: &str, look: impl Fn() -> Value, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        wait_for(|| {
+            last = look();
+            if wanted(&last) { Ok(last.clone()) } else { Err(None) }
+        })
+        .unwrap_or_else(|_| panic!("not seen: {what}; last seen:\n{last:#}\nup printed:\n{}", self.output()))
+    }
+
+    /// Sends it a signal and waits for its end.
+    pub fn end(mut self, signal: &str) -> (ExitStatus, String) {
+        kill(signal, self.pid());
+        let status = wait_for(|| self.child.try_wait().unwrap().ok_or(None))
+            .unwrap_or_else(|_| panic!("did not end on {signal}:\n{}", self.output()));
+        (status, self.output())
+    }
+}
+
+impl Drop for Up {
+    /// A failed test must leave nothing either: hale is ended, and its keeper then ends the replicas.
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            kill("TERM", self.child.id());
+            if wait_for(|| self.child.try_wait().unwrap().ok_or(None)).is_err() {
+                drop(self.child.kill());
+                drop(self.child.wait());
+            }
+        }
+    }
+}
+
+pub fn data_dir(dir: &TempDir) -> PathBuf {
+    dir.path().join("data")
+}
+
+fn keep_lines(from: impl std::io::Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            lines.lock().unwrap().push(line);
+        }
+    });
+}
+
+/// Looks again and again, with a bound. `Err(Some(why))` gives up at once.
+pub fn wait_for<T>(mut look: impl FnMut() -> Result<T, Option<String>>) -> Result<T, Option<String>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return Ok(found),
+            Err(Some(why)) => return Err(Some(why)),
+            Err(None) if Instant::now() > end => return Err(None),
+            Err(None) => thread::park_timeout(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Waits until something is true.
+pub fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    wait_for(|| if is() { Ok(()) } else { Err(None) }).unwrap_or_else(|_| panic!("not seen: {what}"));
+}
+
+/// Sends a signal by name.
+pub fn kill(signal: &str, pid: u32) {
+    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{signal} {pid}");
+}
+
+/// Whether a process runs; a zombie does not.
+pub fn alive(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// The processes whose command line holds `mark`.
+pub fn processes_with(mark: &str) -> Vec<u32> {
+    let own = std::process::id();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| *pid != own && alive(*pid))
+        .filter(|pid| {
+            fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).replace('\0', " ").contains(mark))
+        })
+        .collect()
+}
+
+pub fn pid_of(replica: &Value) -> u32 {
+    u32::try_from(replica["pid"].as_u64().unwrap_or_else(|| panic!("no pid in {replica:#}"))).unwrap()
+}
+
+/// A free port of this machine, for a service's listener.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,9 @@
+//! Black box over the built binary: what a user types, sees and relies on. Real processes, real sockets, `kill -9`.
+
+#![expect(clippy::unwrap_used, reason = "a test that can not go on says where")]
+
+mod faults;
+mod harness;
+mod lifecycle;
+mod metrics;
+mod traffic;
