@@ -14,10 +14,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Long enough for a busy machine; what is waited for comes much sooner, or the test fails with what it last saw.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
-pub fn hale() -> Command {
+pub(crate) fn hale() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hale"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HALE_")) {
         command.env_remove(name);
@@ -27,22 +27,22 @@ pub fn hale() -> Command {
 }
 
 /// A `hale up` of this test's own.
-pub struct Up {
+pub(crate) struct Up {
     child: Child,
     dir: Arc<TempDir>,
     lines: Arc<Mutex<Vec<String>>>,
     /// Where it listens: `http://127.0.0.1:PORT`.
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Up {
     /// Writes `yaml` to a file and runs it, in a fresh directory.
-    pub fn start(yaml: &str) -> Self {
+    pub(crate) fn start(yaml: &str) -> Self {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), yaml)
     }
 
     /// The same in a directory that has been used before.
-    pub fn start_in(dir: Arc<TempDir>, yaml: &str) -> Self {
+    pub(crate) fn start_in(dir: Arc<TempDir>, yaml: &str) -> Self {
         let file = dir.path().join("app.yaml");
         fs::write(&file, yaml).unwrap();
         let mut child = hale()
@@ -62,25 +62,25 @@ impl Up {
         up
     }
 
-    pub fn dir(&self) -> Arc<TempDir> {
+    pub(crate) fn dir(&self) -> Arc<TempDir> {
         Arc::clone(&self.dir)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Everything it has printed.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.lines.lock().unwrap().join("\n")
     }
 
     /// Waits for a line that holds `text`, and returns it.
-    pub fn wait_line(&mut self, text: &str) -> String {
+    pub(crate) fn wait_line(&mut self, text: &str) -> String {
         let found = wait_for(|| {
             if let Some(line) = self.lines.lock().unwrap().iter().find(|line| line.contains(text)) {
                 return Ok(line.clone());
@@ -94,12 +94,12 @@ impl Up {
     }
 
     /// Runs a command beside it and returns what came of it.
-    pub fn cli(&self, args: &[&str]) -> Output {
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
         hale().args(args).arg("--data-dir").arg(data_dir(&self.dir)).stdin(Stdio::null()).output().unwrap()
     }
 
     /// The same for a command that must work; its standard output.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.cli(args);
         assert!(
             output.status.success(),
@@ -111,12 +111,12 @@ impl Up {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&self.ok(&["status", "-o", "json"])).unwrap()
     }
 
     /// One replica's part of the status.
-    pub fn replica(&self, name: &str) -> Value {
+    pub(crate) fn replica(&self, name: &str) -> Value {
         let status = self.status();
         let replicas =
             status["workloads"].as_array().unwrap().iter().flat_map(|w| w["replicas"].as_array().unwrap());
@@ -127,12 +127,12 @@ impl Up {
             .clone()
     }
 
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let text = self.ok(&["events", "-o", "json"]);
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    pub fn events_of(&self, kind: &str, subject: &str) -> Vec<Value> {
+    pub(crate) fn events_of(&self, kind: &str, subject: &str) -> Vec<Value> {
         self.events()
             .into_iter()
             .filter(|event| event["type"] == format!("dev.hale.{kind}") && event["subject"] == subject)
@@ -140,17 +140,17 @@ impl Up {
     }
 
     /// Waits until the status is as wanted, and returns it.
-    pub fn wait_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.wait(what, || self.status(), wanted)
     }
 
     /// Waits until a replica is as wanted, and returns it.
-    pub fn wait_replica(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_replica(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.wait(what, || self.replica(name), wanted)
     }
 
     /// Waits until so many events of a kind about a subject are recorded, and returns them.
-    pub fn wait_events(&self, kind: &str, subject: &str, count: usize) -> Vec<Value> {
+    pub(crate) fn wait_events(&self, kind: &str, subject: &str, count: usize) -> Vec<Value> {
         let look = || Value::Array(self.events_of(kind, subject));
         let seen = self.wait(&format!("{count} {kind} of {subject}"), look, |seen| {
             seen.as_array().unwrap().len() >= count
@@ -168,7 +168,7 @@ impl Up {
     }
 
     /// Sends it a signal and waits for its end.
-    pub fn end(mut self, signal: &str) -> (ExitStatus, String) {
+    pub(crate) fn end(mut self, signal: &str) -> (ExitStatus, String) {
         kill(signal, self.pid());
         let status = wait_for(|| self.child.try_wait().unwrap().ok_or(None))
             .unwrap_or_else(|_| panic!("did not end on {signal}:\n{}", self.output()));
@@ -189,7 +189,7 @@ impl Drop for Up {
     }
 }
 
-pub fn data_dir(dir: &TempDir) -> PathBuf {
+pub(crate) fn data_dir(dir: &TempDir) -> PathBuf {
     dir.path().join("data")
 }
 
@@ -202,7 +202,7 @@ fn keep_lines(from: impl std::io::Read + Send + 'static, lines: Arc<Mutex<Vec<St
 }
 
 /// Looks again and again, with a bound. `Err(Some(why))` gives up at once.
-pub fn wait_for<T>(mut look: impl FnMut() -> Result<T, Option<String>>) -> Result<T, Option<String>> {
+pub(crate) fn wait_for<T>(mut look: impl FnMut() -> Result<T, Option<String>>) -> Result<T, Option<String>> {
     let end = Instant::now() + PATIENCE;
     loop {
         match look() {
@@ -215,24 +215,24 @@ pub fn wait_for<T>(mut look: impl FnMut() -> Result<T, Option<String>>) -> Resul
 }
 
 /// Waits until something is true.
-pub fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     wait_for(|| if is() { Ok(()) } else { Err(None) }).unwrap_or_else(|_| panic!("not seen: {what}"));
 }
 
 /// Sends a signal by name.
-pub fn kill(signal: &str, pid: u32) {
+pub(crate) fn kill(signal: &str, pid: u32) {
     let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap();
     assert!(status.success(), "kill -{signal} {pid}");
 }
 
 /// Whether a process runs; a zombie does not.
-pub fn alive(pid: u32) -> bool {
+pub(crate) fn alive(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// The processes whose command line holds `mark`.
-pub fn processes_with(mark: &str) -> Vec<u32> {
+pub(crate) fn processes_with(mark: &str) -> Vec<u32> {
     let own = std::process::id();
     fs::read_dir("/proc")
         .unwrap()
@@ -245,11 +245,11 @@ pub fn processes_with(mark: &str) -> Vec<u32> {
         .collect()
 }
 
-pub fn pid_of(replica: &Value) -> u32 {
+pub(crate) fn pid_of(replica: &Value) -> u32 {
     u32::try_from(replica["pid"].as_u64().unwrap_or_else(|| panic!("no pid in {replica:#}"))).unwrap()
 }
 
 /// A free port of this machine, for a service's listener.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
