@@ -100,7 +100,7 @@ pub struct OperationStep {
     pub state: StepState,
     /// What is seen, or why it failed.
     pub detail: Option<String>,
-    /// From the asking to there, once done.
+    /// How long it took, once done; from when its turn came.
     pub took_seconds: Option<f64>,
 }
 

@@ -142,11 +142,12 @@ struct Follower {
     verb: Verb,
     before: Vec<Before>,
     operation: watch::Sender<Operation>,
+    /// Since when the present step goes on.
     since: Instant,
 }
 
 impl Follower {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut changes = self.control.changes();
         let limit = self.control.progress_deadline(&self.workload);
         let mut until = Instant::now() + limit;
@@ -179,7 +180,7 @@ impl Follower {
     }
 
     /// Takes over how the replicas are; true when one more is where it should be.
-    fn look(&self, workload: &WorkloadStatus) -> bool {
+    fn look(&mut self, workload: &WorkloadStatus) -> bool {
         let mut progress = false;
         let took = self.since.elapsed().as_secs_f64();
         self.operation.send_if_modified(|operation| {
@@ -208,6 +209,10 @@ impl Follower {
             }
             changed
         });
+        if progress && self.rolling {
+            // The next one's turn begins.
+            self.since = Instant::now();
+        }
         progress
     }
 

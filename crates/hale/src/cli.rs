@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hale_model::{ProbeKind, Status};
+use hale_api::events::type_matches;
+use hale_model::{ProbeKind, Status, event::EventData};
 
 /// Keeps what you run healthy, and shows it.
 #[derive(Debug, Parser)]
@@ -213,7 +214,7 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) after: Option<u64>,
     /// Only those of this type: `dev.hale.replica.restarted`, or its end: `restarted`.
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_event_type)]
     pub(crate) kind: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -348,6 +349,19 @@ pub(crate) struct DemoWebArgs {
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed = hale_model::file::parse_duration(text);
     parsed.ok_or_else(|| "expected a duration such as 500ms, 10s, 5m or 1h".to_owned())
+}
+
+/// A type of event, or several with commas between.
+fn parse_event_type(words: &str) -> Result<String, String> {
+    let known = |word: &str| EventData::TYPES.iter().any(|kind| type_matches(word, kind));
+    match words.split(',').find(|word| !known(word.trim())) {
+        None => Ok(words.to_owned()),
+        Some(_) => {
+            let types: Vec<&str> =
+                EventData::TYPES.iter().filter_map(|it| it.strip_prefix("dev.hale.")).collect();
+            Err(format!("expected one of {}", types.join(", ")))
+        }
+    }
 }
 
 fn parse_status(word: &str) -> Result<Status, String> {

@@ -159,7 +159,13 @@ impl Unit {
         if matches!(note, Note::Stopped { .. } | Note::Failed { .. }) {
             self.forget_probes(world, ordinal);
         }
-        let instance = self.instance(world, ordinal);
+        let mut instance = self.instance(world, ordinal);
+        if matches!(note, Note::Starting { .. }) {
+            // The run that is about to be, not the one before it: it has no process yet.
+            (instance.pid, instance.container_id) = (None, None);
+            instance.incarnation =
+                self.machine.replica(ordinal).map_or(instance.incarnation, |it| it.incarnation().0);
+        }
         let exited_at = self.machine.replica(ordinal).and_then(|it| it.last_exit()).map(|(_, at)| at);
         let slot = self.slot(ordinal);
         let forensics = if matches!(note, Note::Restarted { .. }) { slot.forensics.take() } else { None };

@@ -229,7 +229,8 @@ fn replica_why(it: &ReplicaStatus, now: Timestamp) -> Cell {
             parts.push(word.to_owned());
         }
     }
-    if it.status != Status::Healthy {
+    // What went wrong before is not why a replica that serves is degraded.
+    if it.status != Status::Healthy && !it.ready {
         let why = it.last_error.as_ref().or(it.last_transition.as_ref().map(|it| &it.reason));
         parts.extend(why.cloned());
     }
