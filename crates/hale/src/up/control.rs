@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use hale_agent::targets::{TargetError, Targets};
 use hale_api::{logs::LogLine, operation::Verb};
 use hale_health::{Status, worst_of};
 use hale_keeper::logs as files;
@@ -21,6 +22,7 @@ const MOST_LOG_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) struct LocalNode {
     pub(super) name: String,
     pub(super) supervisor: SupervisorHandle,
+    pub(super) targets: Targets,
     pub(super) data_dir: std::path::PathBuf,
     pub(super) runtime: Arc<hale_supervisor::process::ProcessRuntime>,
     pub(super) deadlines: std::collections::HashMap<String, Duration>,
@@ -34,7 +36,7 @@ impl LocalNode {
 
     async fn carry_out(&self, order: Order) -> Result<(), OrderError> {
         if let Subject::Target(name) = &order.on {
-            return self.on_target(name, &order);
+            return self.on_target(name, &order).await;
         }
         let (name, by) = (order.on.name(), Self::asker(&order));
         match order.verb {
@@ -56,18 +58,23 @@ impl LocalNode {
         .map_err(refused)
     }
 
-    fn on_target(&self, name: &str, order: &Order) -> Result<(), OrderError> {
-        let done = match order.verb {
-            Verb::Pause => false,
-            Verb::Resume => false,
-            verb => {
-                let verb = verb.as_str();
-                return Err(OrderError::NotApplicable(format!(
-                    "{name} is a target: hale does not run it, so it can't {verb} it"
-                )));
-            }
-        };
-        if done { Ok(()) } else { Err(OrderError::NotFound(format!("there is no target {name}"))) }
+    async fn on_target(&self, name: &str, order: &Order) -> Result<(), OrderError> {
+        match order.verb {
+            Verb::Pause => self.targets.pause(name, order.lasting).await.map_err(no_target),
+            Verb::Resume => self.targets.resume(name).await.map_err(no_target),
+            verb => Err(OrderError::NotApplicable(format!(
+                "{name} is a target: hale does not run it, so it can't {} it",
+                verb.as_str()
+            ))),
+        }
+    }
+}
+
+fn no_target(error: TargetError) -> OrderError {
+    match error {
+        TargetError::NotFound { .. } => OrderError::NotFound(error.to_string()),
+        TargetError::Closed => OrderError::Unavailable(error.to_string()),
+        _ => OrderError::NotApplicable(error.to_string()),
     }
 }
 
@@ -83,7 +90,7 @@ impl Control for LocalNode {
     fn overview(&self) -> BoxFuture<'_, Result<Overview, OrderError>> {
         Box::pin(async move {
             let workloads = self.supervisor.status().await.map_err(refused)?;
-            let targets: Vec<hale_model::status::TargetStatus> = Vec::new();
+            let targets = self.targets.status().await.map_err(no_target)?;
             let at = Timestamp::now();
             let node = NodeStatus { name: self.name.clone(), status: Status::Healthy, last_heartbeat_at: at };
             let status = worst_of(

@@ -1,11 +1,20 @@
 //! The parts of one node, wired together.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use hale_agent::metrics::{AgentMetrics, exposition};
+use hale_agent::{
+    metrics::{AgentMetrics, exposition},
+    targets::{TargetOptions, Targets},
+};
 use hale_check::EngineOptions;
 use hale_keeper::Launched;
 use hale_model::{
+    Status,
     event::{EventData, NewEvent, NodeStarted, NodeStopping},
     file::Declared,
     report::Report,
@@ -14,7 +23,9 @@ use hale_model::{
 use hale_server::{Limits, Parts, Registry, Tokens};
 use hale_store::Store;
 use hale_supervisor::{
+    clock::BootClock,
     engine::Checks,
+    guard::Guard,
     process::{ProcessOptions, ProcessRuntime},
     sink::Sink,
     supervisor::{Options, Supervisor, SupervisorHandle},
@@ -22,6 +33,7 @@ use hale_supervisor::{
 use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, UnixListener},
+    sync::watch,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -107,10 +119,11 @@ impl Node {
             &args.node,
             EventData::NodeStarted(NodeStarted { version: env!("CARGO_PKG_VERSION").into() }),
         );
-        let supervisor = supervise(args, &declared, &told, &runtime).await?;
+        let (supervisor, targets) = supervise(args, &declared, &told, &runtime).await?;
         let control = LocalNode {
             name: args.node.clone(),
             supervisor: supervisor.clone(),
+            targets,
             data_dir: dir.path.clone(),
             runtime: Arc::clone(&runtime),
             deadlines: deadlines(&declared.workloads),
@@ -218,16 +231,48 @@ async fn supervise(
     declared: &Declared,
     told: &Told,
     runtime: &Arc<ProcessRuntime>,
-) -> Result<SupervisorHandle, Failure> {
+) -> Result<(SupervisorHandle, Targets), Failure> {
     let sink: Arc<dyn Sink> = Arc::clone(&told.sink) as _;
     let checks = Checks::start(&EngineOptions::new(tokio::runtime::Handle::current()))
         .map_err(|error| Failure::failed(format!("can't start probing: {error}")))?;
     let seed = u64::from(std::process::id()) ^ Timestamp::now().as_nanosecond() as u64;
-    let mut options = Options::new(&args.node, Arc::clone(runtime) as _, checks.prober, sink, seed);
+    let clock = Arc::new(BootClock);
+    let guard = Guard::start(&args.node, Arc::clone(&sink), Arc::clone(&clock) as _);
+    let mut options =
+        Options::new(&args.node, Arc::clone(runtime) as _, checks.prober, Arc::clone(&sink), seed);
     options.drain = Arc::clone(&told.gateways) as _;
+    options.guard = Some(guard.clone());
     let supervisor = Supervisor::start(options);
+    let targets = Targets::start(TargetOptions {
+        node: args.node.clone(),
+        checks: checks.targets,
+        sink,
+        clock,
+        guard: Some(guard),
+    });
+    // What depends on a target waits for its first outcome, rather than for nothing.
+    for target in &declared.targets {
+        supervisor.set_dependency(&target.name, Some(Status::Unknown)).await.map_err(Failure::failed)?;
+    }
+    tokio::spawn(pass_on(targets.statuses(), supervisor.clone()));
+    targets.apply(declared.targets.clone()).await.map_err(Failure::failed)?;
     supervisor.apply(declared.workloads.clone()).await.map_err(Failure::failed)?;
-    Ok(supervisor)
+    Ok((supervisor, targets))
+}
+
+/// Tells the supervisor how targets are, for the workloads that depend on them (H21).
+async fn pass_on(mut statuses: watch::Receiver<Arc<BTreeMap<String, Status>>>, supervisor: SupervisorHandle) {
+    let mut told = BTreeMap::new();
+    while statuses.changed().await.is_ok() {
+        let now = Arc::clone(&statuses.borrow_and_update());
+        let changed = now.iter().filter(|(name, status)| told.get(*name) != Some(*status));
+        for (name, status) in changed {
+            if supervisor.set_dependency(name, Some(*status)).await.is_err() {
+                return;
+            }
+        }
+        told.clone_from(&now);
+    }
 }
 
 fn deadlines(workloads: &[Arc<Workload>]) -> HashMap<String, Duration> {
