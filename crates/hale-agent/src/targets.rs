@@ -8,7 +8,7 @@ mod runner;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use hale_health::{Status, Time};
+use hale_health::Status;
 use hale_model::{spec::Target, status::TargetStatus};
 use hale_supervisor::{clock::Clock, engine::TargetChecks, guard::Guard, sink::Sink};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -51,10 +51,21 @@ pub enum TargetError {
     Closed,
 }
 
+/// A pause of a target that a person asks for (H24).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// For how long; `None`: until it is resumed.
+    pub lasts: Option<Duration>,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub by: String,
+}
+
 enum Command {
     Apply { targets: Vec<Arc<Target>>, answer: oneshot::Sender<Result<(), TargetError>> },
-    Pause { name: String, until: Option<Time>, answer: oneshot::Sender<Result<(), TargetError>> },
-    Resume { name: String, answer: oneshot::Sender<Result<(), TargetError>> },
+    Pause { name: String, pause: Pause, answer: oneshot::Sender<Result<(), TargetError>> },
+    Resume { name: String, by: String, answer: oneshot::Sender<Result<(), TargetError>> },
     Status { answer: oneshot::Sender<Vec<TargetStatus>> },
 }
 
@@ -63,7 +74,6 @@ enum Command {
 pub struct Targets {
     commands: mpsc::Sender<Command>,
     statuses: watch::Receiver<Arc<BTreeMap<String, Status>>>,
-    clock: Arc<dyn Clock>,
 }
 
 impl Targets {
@@ -75,10 +85,9 @@ impl Targets {
     pub fn start(options: TargetOptions) -> Self {
         let (commands, asked) = mpsc::channel(COMMANDS);
         let (tell, statuses) = watch::channel(Arc::default());
-        let clock = Arc::clone(&options.clock);
         let runner = Runner::new(options, tell);
         tokio::spawn(runner.run(asked));
-        Self { commands, statuses, clock }
+        Self { commands, statuses }
     }
 
     async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, TargetError> {
@@ -96,23 +105,22 @@ impl Targets {
         self.ask(|answer| Command::Apply { targets, answer }).await?
     }
 
-    /// Freezes the verdict of a target (H24), until it is resumed or for so long.
+    /// Freezes the verdict of a target (H24), until it is resumed or for so long. Who and why is an event.
     ///
     /// # Errors
     /// [`TargetError::NotFound`].
-    pub async fn pause(&self, name: &str, lasts: Option<Duration>) -> Result<(), TargetError> {
-        let until = lasts.map(|lasts| self.clock.now() + lasts);
+    pub async fn pause(&self, name: &str, pause: Pause) -> Result<(), TargetError> {
         let name = name.to_owned();
-        self.ask(|answer| Command::Pause { name, until, answer }).await?
+        self.ask(|answer| Command::Pause { name, pause, answer }).await?
     }
 
     /// Ends a pause: its counters begin at zero.
     ///
     /// # Errors
     /// [`TargetError::NotFound`].
-    pub async fn resume(&self, name: &str) -> Result<(), TargetError> {
-        let name = name.to_owned();
-        self.ask(|answer| Command::Resume { name, answer }).await?
+    pub async fn resume(&self, name: &str, by: &str) -> Result<(), TargetError> {
+        let (name, by) = (name.to_owned(), by.to_owned());
+        self.ask(|answer| Command::Resume { name, by, answer }).await?
     }
 
     /// How every target is now, by name.

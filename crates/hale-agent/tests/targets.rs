@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hale_agent::targets::{TargetError, TargetOptions, Targets};
+use hale_agent::targets::{Pause, TargetError, TargetOptions, Targets};
 use hale_check::EngineOptions;
 use hale_health::{ProbeKind, ProbeTiming, Reason, Status};
 use hale_model::{
@@ -153,7 +153,12 @@ async fn a_paused_target_keeps_its_verdict_and_begins_at_zero_afterwards() {
     let (server, (targets, told)) = (Server::start().await, watch());
     targets.apply(vec![Arc::new(server.target("billing"))]).await.unwrap();
     until(&targets, "healthy", |it| it.status == Status::Healthy).await;
-    targets.pause("billing", Some(Duration::from_millis(300))).await.unwrap();
+    let pause = Pause {
+        lasts: Some(Duration::from_millis(300)),
+        reason: "moving house".to_owned(),
+        by: "ada".to_owned(),
+    };
+    targets.pause("billing", pause).await.unwrap();
     server.status.store(503, Ordering::SeqCst);
     let asked = server.asked.load(Ordering::SeqCst);
     while server.asked.load(Ordering::SeqCst) < asked + 6 {
@@ -161,8 +166,16 @@ async fn a_paused_target_keeps_its_verdict_and_begins_at_zero_afterwards() {
     }
     assert!(targets.status().await.unwrap().iter().all(|it| !it.paused || it.consecutive_failures == 0));
     until(&targets, "failing", |it| !it.paused && it.status == Status::Failing).await;
-    assert_eq!(told.events_of("billing").len(), 1);
-    assert_eq!(targets.resume("nobody").await, Err(TargetError::NotFound("nobody".into())));
+    let told = told.events_of("billing");
+    let [EventData::TargetPaused(paused), EventData::TargetResumed(resumed), EventData::TargetProbeFailed(_)] =
+        told.as_slice()
+    else {
+        panic!("{told:#?}")
+    };
+    assert_eq!((paused.by.as_str(), paused.reason.as_str()), ("ada", "moving house"));
+    assert!(paused.until.is_some());
+    assert_eq!(resumed.by, "expired");
+    assert_eq!(targets.resume("nobody", "ada").await, Err(TargetError::NotFound("nobody".into())));
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use hale_health::ProbeKind;
+use jiff::Timestamp;
+
 use crate::{
     event::{EventData, Forensics, ReplicaReleased, ReplicaRestarting, ReplicaUnhealthy},
     status::{ExitStatus, HoldStatus},
@@ -71,20 +74,10 @@ fn held_and_ended(data: &EventData) -> String {
         EventData::ReplicaFlappingEnded(it) => {
             format!("no longer flapping after {}: penalty {:.1}", seconds(it.held_seconds), it.penalty)
         }
-        EventData::ReplicaPaused(it) => {
-            let what = it.probe.map(|probe| format!("{probe} ")).unwrap_or_default();
-            let until = it.until.map(|until| format!(" until {}", clock(until))).unwrap_or_default();
-            let why = if it.reason.is_empty() { String::new() } else { format!(": {}", it.reason) };
-            format!("{what}paused by {}{until}{why}", it.by)
-        }
-        EventData::ReplicaResumed(it) => {
-            let what = it.probe.map(|probe| format!("{probe} ")).unwrap_or_default();
-            // The word a pause that ran out ends with, in place of a person's name.
-            match it.by.as_str() {
-                "expired" => format!("{what}resumed: the pause has run out"),
-                by => format!("{what}resumed by {by}"),
-            }
-        }
+        EventData::ReplicaPaused(it) => paused(it.probe, &it.by, it.until, &it.reason),
+        EventData::TargetPaused(it) => paused(None, &it.by, it.until, &it.reason),
+        EventData::ReplicaResumed(it) => resumed(it.probe, &it.by),
+        EventData::TargetResumed(it) => resumed(None, &it.by),
         EventData::ReplicaWouldHave(it) => {
             format!("would {} (observing only): {}", it.action, it.reason)
         }
@@ -106,6 +99,22 @@ fn held_and_ended(data: &EventData) -> String {
         }
         // The others are in `event`; a new one at least says its name.
         other => other.kind().to_owned(),
+    }
+}
+
+fn paused(probe: Option<ProbeKind>, by: &str, until: Option<Timestamp>, reason: &str) -> String {
+    let what = probe.map(|probe| format!("{probe} ")).unwrap_or_default();
+    let until = until.map(|until| format!(" until {}", clock(until))).unwrap_or_default();
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!("{what}paused by {by}{until}{why}")
+}
+
+fn resumed(probe: Option<ProbeKind>, by: &str) -> String {
+    let what = probe.map(|probe| format!("{probe} ")).unwrap_or_default();
+    // The word a pause that ran out ends with, in place of a person's name.
+    match by {
+        "expired" => format!("{what}resumed: the pause has run out"),
+        by => format!("{what}resumed by {by}"),
     }
 }
 
@@ -162,12 +171,18 @@ pub fn forensics(it: &Forensics) -> Option<String> {
         parts.push(format!("{threads} threads"));
     }
     if let Some(waiting) = it.waiting_in.first() {
-        parts.push(format!("waiting in {waiting}"));
+        parts.push(format!("waiting in {}", without_stack(waiting)));
     }
     if let Some(line) = it.log_tail.last() {
         parts.push(format!("last printed {line:?}"));
     }
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Where a thread waits, without its registers and kernel stack: those are with the event.
+fn without_stack(waiting: &str) -> &str {
+    let end = [", system call", "; kernel stack"].iter().filter_map(|it| waiting.find(it)).min();
+    &waiting[..end.unwrap_or(waiting.len())]
 }
 
 /// A size, with two or three digits of it.
@@ -217,7 +232,7 @@ pub fn seconds(seconds: f64) -> String {
 }
 
 /// The time of day (UTC) to the second; the day belongs beside it where it matters.
-fn clock(at: jiff::Timestamp) -> String {
+fn clock(at: Timestamp) -> String {
     at.strftime("%H:%M:%SZ").to_string()
 }
 

@@ -195,6 +195,9 @@ pub struct TargetStatus {
     /// Whether a person paused it.
     #[serde(default)]
     pub paused: bool,
+    /// Checks that could not be made in a row (H10).
+    #[serde(default)]
+    pub prober_errors: u32,
 }
 
 /// One node.

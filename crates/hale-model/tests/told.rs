@@ -160,6 +160,12 @@ fn one_of_each() -> Vec<EventData> {
             last_error: "nothing listens on 127.0.0.1:9000".into(),
         }),
         EventData::TargetProbeRecovered(TargetProbeRecovered { prior_failure_count: 7, down_for: 105.0 }),
+        EventData::TargetPaused(TargetPaused {
+            by: "ada".into(),
+            reason: "moving house".into(),
+            until: Some(at()),
+        }),
+        EventData::TargetResumed(TargetResumed { by: "expired".into() }),
         EventData::NodeStarted(NodeStarted { version: "0.1.0".into() }),
         EventData::NodeStopping(NodeStopping { reason: "SIGTERM".into() }),
         EventData::NodeObserverSuspect(NodeObserverSuspect {
@@ -276,6 +282,7 @@ fn a_status_has_the_agreed_form_and_survives_being_written_and_read() {
             last_detail: None,
             last_outcome_at: None,
             paused: false,
+            prober_errors: 0,
         }],
         nodes: vec![NodeStatus { name: "local".into(), status: Status::Healthy, last_heartbeat_at: at() }],
     };

@@ -11,10 +11,10 @@ use hale_api::{
     outcomes::ProbeHistory,
 };
 use hale_model::{
-    Reason, Status,
+    Phase, Reason, Status,
     event::{Event, EventData, Severity},
     report::OutcomeRecord,
-    status::{ReplicaStatus, TargetStatus, WorkloadStatus},
+    status::{ProbeStatus, ReplicaStatus, TargetStatus, WorkloadStatus},
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -32,14 +32,7 @@ pub(crate) struct Evidence {
 /// Explains a replica.
 pub(crate) fn replica(status: &ReplicaStatus, evidence: &Evidence, now: Timestamp) -> Explanation {
     let summary = replica_summary(status, now);
-    let mut pending = Vec::new();
-    if let Some(hold) = &status.held_by {
-        pending.push(format!("held by {}", describe::hold(hold)));
-    }
-    if let Some(at) = status.next_start_at {
-        pending.push(format!("the next start is due in {}", between(now, at)));
-    }
-    chain(&status.name, SubjectKind::Replica, status.status, summary, pending, evidence, now)
+    chain(&status.name, SubjectKind::Replica, status.status, summary, next(status, now), evidence, now)
 }
 
 /// Explains a workload by its replicas.
@@ -49,9 +42,8 @@ pub(crate) fn workload(
     replicas: Vec<Explanation>,
     now: Timestamp,
 ) -> Explanation {
-    let note = status.note.as_ref().map(|it| format!(", {it}")).unwrap_or_default();
-    let summary =
-        format!("{}{note}: {} of {} replicas are ready", status.status, status.ready, status.desired);
+    let note = status.note.as_ref().map(|it| format!("{it}, ")).unwrap_or_default();
+    let summary = format!("{note}{} of {} replicas are ready", status.ready, status.desired);
     let mut explanation =
         chain(&status.name, SubjectKind::Workload, status.status, summary, Vec::new(), evidence, now);
     explanation.replicas = replicas;
@@ -207,6 +199,54 @@ fn outcome_step(name: &str, fold: &[&OutcomeRecord], first: &OutcomeRecord, end:
 fn known_at(outcome: &OutcomeRecord) -> Timestamp {
     let took = SignedDuration::try_from_secs_f64(outcome.took_ms / 1000.0).unwrap_or_default();
     outcome.at.saturating_add(took).unwrap_or(outcome.at)
+}
+
+/// What is held, what is waited for, and what would change it.
+fn next(it: &ReplicaStatus, now: Timestamp) -> Vec<String> {
+    let mut next = Vec::new();
+    let name = &it.name;
+    if let Some(hold) = &it.held_by {
+        next.push(format!("held by {}", describe::hold(hold)));
+    }
+    let due = it.next_start_at.filter(|at| *at > now);
+    if let Some(at) = due {
+        next.push(format!("the next start is due in {}", between(now, at)));
+    }
+    match it.phase {
+        Phase::Stopped => next.push(format!("`hale start {name}` starts it")),
+        Phase::Failed if due.is_none() => {
+            next.push(format!("nothing more is tried: mend the cause, then `hale restart {name}`"));
+        }
+        Phase::Starting if it.probes.contains_key("startup") => {
+            next.push("it has started once its startup probe succeeds".to_owned());
+        }
+        _ => {}
+    }
+    if it.paused {
+        next.push(format!("`hale resume {name}` ends the pause"));
+    }
+    if matches!(it.phase, Phase::Running | Phase::Unhealthy) {
+        next.extend(it.probes.iter().filter_map(|(kind, probe)| probe_next(kind, probe)));
+    }
+    next
+}
+
+fn probe_next(kind: &str, probe: &ProbeStatus) -> Option<String> {
+    if probe.prober_errors > 0 {
+        let times = probe.prober_errors;
+        return Some(format!("{kind} could not be asked ×{times}; it is tried again and changes nothing"));
+    }
+    let (count, threshold) = (probe.consecutive_failures, probe.failure_threshold);
+    match (kind, probe.ok) {
+        ("readiness", Some(false)) => {
+            Some("it gets no traffic until its readiness probe succeeds".to_owned())
+        }
+        ("readiness", None) => Some("it gets no traffic before its readiness probe has succeeded".to_owned()),
+        ("liveness", ok) if ok != Some(false) && count > 0 => {
+            Some(format!("liveness has failed {count} in a row; it is restarted at {threshold}"))
+        }
+        _ => None,
+    }
 }
 
 fn replica_summary(it: &ReplicaStatus, now: Timestamp) -> String {

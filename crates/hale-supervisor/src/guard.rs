@@ -21,7 +21,7 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use crate::{clock::Clock, runtime::BoxFuture, sink::Sink};
+use crate::{clock::Clock, log::log_event, runtime::BoxFuture, sink::Sink};
 
 /// How a node checks itself: `Ok`, or what is wrong with it.
 pub type SelfCheck = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -137,8 +137,8 @@ impl Shared {
     }
 
     fn note(&self, failing: u32, probes: u32, verdict: String) {
-        tracing::warn!(failing, probes, verdict, "observer guard");
         let data = EventData::NodeObserverSuspect(NodeObserverSuspect { failing, probes, verdict });
+        log_event(&self.node, &data);
         let source = format!("/nodes/{}", self.node);
         let event = NewEvent { time: self.clock.wall(), source, subject: self.node.clone(), data };
         self.sink.report(Report::Event(Box::new(event)));

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod engine;
 pub mod guard;
+pub mod log;
 pub mod monitor;
 pub mod ports;
 pub mod prober;

@@ -9,7 +9,7 @@ use std::{
 use hale_check::{Finished, ProbeHandle};
 use hale_health::{Observer, Status, TargetMachine, TargetNote, TargetOutcome, Time, Verdict};
 use hale_model::{
-    event::{EventData, NewEvent, TargetProbeFailed, TargetProbeRecovered},
+    event::{EventData, NewEvent, TargetPaused, TargetProbeFailed, TargetProbeRecovered, TargetResumed},
     report::{OutcomeRecord, Report},
     spec::Target,
     status::TargetStatus,
@@ -18,12 +18,13 @@ use hale_supervisor::{
     clock::Clock,
     engine::TargetChecks,
     guard::{Guard, network_host},
+    log::log_event,
     sink::Sink,
 };
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::{Command, TargetError, TargetOptions};
+use super::{Command, Pause, TargetError, TargetOptions};
 
 /// One target that is watched.
 struct Watched {
@@ -119,12 +120,12 @@ impl Runner {
                 drop(answer.send(self.apply(targets)));
                 Touched::All
             }
-            Command::Pause { name, until, answer } => {
-                drop(answer.send(self.pause(&name, until)));
+            Command::Pause { name, pause, answer } => {
+                drop(answer.send(self.pause(&name, pause)));
                 Touched::One(name)
             }
-            Command::Resume { name, answer } => {
-                drop(answer.send(self.resume(&name)));
+            Command::Resume { name, by, answer } => {
+                drop(answer.send(self.resume(&name, by)));
                 Touched::One(name)
             }
             Command::Status { answer } => {
@@ -135,24 +136,30 @@ impl Runner {
         }
     }
 
-    fn pause(&mut self, name: &str, until: Option<Time>) -> Result<(), TargetError> {
+    fn pause(&mut self, name: &str, pause: Pause) -> Result<(), TargetError> {
+        let until = pause.lasts.map(|lasts| self.clock.now() + lasts);
         let watched = self.watched.get_mut(name).ok_or_else(|| TargetError::NotFound(name.to_owned()))?;
         watched.machine.pause();
         if let Some(old) = std::mem::replace(&mut watched.paused_until, until) {
             self.pauses.remove(&(old, name.to_owned()));
         }
         self.pauses.extend(until.map(|until| (until, name.to_owned())));
-        info!(target = name, "paused");
+        let Pause { by, reason, .. } = pause;
+        let until = until.map(|until| self.clock.wall_at(until));
+        self.report(name, EventData::TargetPaused(TargetPaused { by, reason, until }));
         Ok(())
     }
 
-    fn resume(&mut self, name: &str) -> Result<(), TargetError> {
+    fn resume(&mut self, name: &str, by: String) -> Result<(), TargetError> {
         let watched = self.watched.get_mut(name).ok_or_else(|| TargetError::NotFound(name.to_owned()))?;
+        if !watched.machine.paused() {
+            return Ok(());
+        }
         watched.machine.resume(self.clock.now());
         if let Some(until) = watched.paused_until.take() {
             self.pauses.remove(&(until, name.to_owned()));
         }
-        info!(target = name, "resumed");
+        self.report(name, EventData::TargetResumed(TargetResumed { by }));
         Ok(())
     }
 
@@ -173,7 +180,7 @@ impl Runner {
             if !self.watched.contains_key(&name)
                 && let Err(error) = self.watch(target)
             {
-                warn!(target = name, %error, "not probed");
+                warn!(target = name, %error, "a target can not be probed");
                 first = first.and(Err(error));
             }
         }
@@ -238,7 +245,13 @@ impl Runner {
         if let Some(reason) = record.reason {
             let (count, threshold) = (record.consecutive, record.threshold);
             let (reason, detail) = (reason.as_str(), record.detail.as_deref());
-            debug!(target = name, count, threshold, reason, detail, "check failed");
+            if watched.machine.prober_errors() == 1 {
+                warn!(
+                    target = name,
+                    detail, "a target can not be asked; it is tried again, and its verdict stays"
+                );
+            }
+            debug!(target = name, count, threshold, reason, detail, "a check failed");
         }
         self.sink.report(Report::Outcome(record));
         self.tell(&name, note);
@@ -279,7 +292,7 @@ impl Runner {
     fn on_time(&mut self) -> Touched {
         let now = self.clock.now();
         while let Some((_, name)) = self.pauses.first().filter(|(until, _)| *until <= now).cloned() {
-            let _ = self.resume(&name);
+            let _ = self.resume(&name, "expired".to_owned());
         }
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
@@ -288,26 +301,23 @@ impl Runner {
     }
 
     fn tell(&self, name: &str, note: Option<TargetNote>) {
-        let data = match note {
-            None => return,
+        match note {
+            None => {}
             Some(TargetNote::ProbeFailed { consecutive_failures, last_status, last_reason, last_error }) => {
-                let reason = last_reason.as_str();
-                warn!(
-                    target = name,
-                    count = consecutive_failures,
-                    reason,
-                    error = last_error,
-                    "target failed"
-                );
                 let failed = TargetProbeFailed { consecutive_failures, last_status, last_reason, last_error };
-                EventData::TargetProbeFailed(failed)
+                self.report(name, EventData::TargetProbeFailed(failed));
             }
             Some(TargetNote::ProbeRecovered { prior_failure_count, down_for }) => {
-                info!(target = name, failures = prior_failure_count, ?down_for, "target recovered");
                 let down_for = down_for.as_secs_f64();
-                EventData::TargetProbeRecovered(TargetProbeRecovered { prior_failure_count, down_for })
+                let recovered = TargetProbeRecovered { prior_failure_count, down_for };
+                self.report(name, EventData::TargetProbeRecovered(recovered));
             }
-        };
+        }
+    }
+
+    /// Tells an event, and writes its line (O2).
+    fn report(&self, name: &str, data: EventData) {
+        log_event(name, &data);
         let (time, source, subject) = (self.clock.wall(), self.source.clone(), name.to_owned());
         self.sink.report(Report::Event(Box::new(NewEvent { time, source, subject, data })));
     }
@@ -383,6 +393,7 @@ impl Watched {
             last_detail: failure.map(|(_, detail)| detail.to_owned()),
             last_outcome_at: self.machine.last_outcome_at().map(|at| clock.wall_at(at)),
             paused: self.machine.paused(),
+            prober_errors: self.machine.prober_errors(),
         }
     }
 }

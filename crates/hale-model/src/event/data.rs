@@ -83,6 +83,12 @@ pub enum EventData {
     /// A target answers again.
     #[serde(rename = "dev.hale.target.probe_recovered")]
     TargetProbeRecovered(TargetProbeRecovered),
+    /// A person paused a target.
+    #[serde(rename = "dev.hale.target.paused")]
+    TargetPaused(TargetPaused),
+    /// The pause of a target has ended.
+    #[serde(rename = "dev.hale.target.resumed")]
+    TargetResumed(TargetResumed),
     /// An agent has started.
     #[serde(rename = "dev.hale.node.started")]
     NodeStarted(NodeStarted),
@@ -96,7 +102,7 @@ pub enum EventData {
 
 impl EventData {
     /// Every type of the list, in order.
-    pub const TYPES: [&'static str; 28] = [
+    pub const TYPES: [&'static str; 30] = [
         "dev.hale.replica.starting",
         "dev.hale.replica.running",
         "dev.hale.replica.ready",
@@ -122,6 +128,8 @@ impl EventData {
         "dev.hale.workload.applied",
         "dev.hale.target.probe_failed",
         "dev.hale.target.probe_recovered",
+        "dev.hale.target.paused",
+        "dev.hale.target.resumed",
         "dev.hale.node.started",
         "dev.hale.node.stopping",
         "dev.hale.node.observer_suspect",
@@ -162,6 +170,8 @@ impl EventData {
             Self::WorkloadApplied(_) => "dev.hale.workload.applied",
             Self::TargetProbeFailed(_) => "dev.hale.target.probe_failed",
             Self::TargetProbeRecovered(_) => "dev.hale.target.probe_recovered",
+            Self::TargetPaused(_) => "dev.hale.target.paused",
+            Self::TargetResumed(_) => "dev.hale.target.resumed",
             Self::NodeStarted(_) => "dev.hale.node.started",
             Self::NodeStopping(_) => "dev.hale.node.stopping",
             Self::NodeObserverSuspect(_) => "dev.hale.node.observer_suspect",
@@ -195,6 +205,8 @@ impl EventData {
             | Self::ReplicaWouldHave(_)
             | Self::WorkloadApplied(_)
             | Self::TargetProbeRecovered(_)
+            | Self::TargetPaused(_)
+            | Self::TargetResumed(_)
             | Self::NodeStarted(_)
             | Self::NodeStopping(_) => Severity::Info,
             Self::ReplicaNotReady(_)
@@ -240,6 +252,8 @@ impl EventData {
             Self::WorkloadApplied(_)
             | Self::TargetProbeFailed(_)
             | Self::TargetProbeRecovered(_)
+            | Self::TargetPaused(_)
+            | Self::TargetResumed(_)
             | Self::NodeStarted(_)
             | Self::NodeStopping(_)
             | Self::NodeObserverSuspect(_) => None,

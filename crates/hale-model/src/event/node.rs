@@ -1,6 +1,7 @@
 //! What is told about workloads, targets and nodes.
 
 use hale_health::Reason;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The data of `dev.hale.workload.applied`.
@@ -32,6 +33,24 @@ pub struct TargetProbeRecovered {
     pub prior_failure_count: u32,
     /// Seconds since the first failure.
     pub down_for: f64,
+}
+
+/// The data of `dev.hale.target.paused`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetPaused {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Until when.
+    pub until: Option<Timestamp>,
+}
+
+/// The data of `dev.hale.target.resumed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetResumed {
+    /// Who, or `expired`.
+    pub by: String,
 }
 
 /// The data of `dev.hale.node.started`.

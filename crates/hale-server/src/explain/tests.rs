@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use hale_api::outcomes::ProbeHistory;
 use hale_model::{
-    Exit, Phase, ProbeKind,
+    Exit, ProbeKind,
     event::{
         Forensics, Instance, NewEvent, ReplicaExited, ReplicaReady, ReplicaRestarted, ReplicaRestarting,
         ReplicaRunning, ReplicaStarting, ReplicaUnhealthy, RestartCause, TargetProbeFailed,
@@ -238,6 +238,7 @@ fn a_target_that_fails_on_is_folded_at_its_threshold() {
         last_detail: None,
         last_outcome_at: None,
         paused: false,
+        prober_errors: 0,
     };
     insta::assert_snapshot!(text(&target(&now, &evidence, at(8_000))));
 }
@@ -251,4 +252,42 @@ fn successes_that_change_nothing_are_left_out_but_the_last() {
     });
     let texts: Vec<&str> = steps.iter().map(|(_, it)| it.text.as_str()).collect();
     insta::assert_snapshot!(texts.join("\n"));
+}
+
+fn probe(ok: Option<bool>, consecutive_failures: u32, prober_errors: u32) -> ProbeStatus {
+    ProbeStatus {
+        ok,
+        consecutive_failures,
+        consecutive_successes: 0,
+        failure_threshold: 3,
+        last_outcome_at: None,
+        last_reason: None,
+        last_detail: None,
+        last_duration_ms: None,
+        prober_errors,
+        paused: false,
+    }
+}
+
+#[test]
+fn what_comes_next_is_told_and_a_start_that_is_due_already_is_not() {
+    let told = |status: ReplicaStatus| replica(&status, &Evidence::default(), at(5_000)).pending;
+    let given_up = ReplicaStatus { phase: Phase::Failed, ..status() };
+    assert_eq!(told(given_up), ["nothing more is tried: mend the cause, then `hale restart web-0`"]);
+    let waits = ReplicaStatus { phase: Phase::Pending, next_start_at: Some(at(0)), ..status() };
+    assert_eq!(told(waits), Vec::<String>::new());
+    let failing = BTreeMap::from([
+        ("liveness".to_owned(), probe(Some(true), 2, 0)),
+        ("readiness".to_owned(), probe(Some(false), 7, 0)),
+    ]);
+    assert_eq!(
+        told(ReplicaStatus { probes: failing, ready: false, ..status() }),
+        [
+            "liveness has failed 2 in a row; it is restarted at 3",
+            "it gets no traffic until its readiness probe succeeds",
+        ]
+    );
+    let blind = BTreeMap::from([("liveness".to_owned(), probe(Some(true), 0, 4))]);
+    let pending = told(ReplicaStatus { probes: blind, ..status() });
+    assert_eq!(pending, ["liveness could not be asked ×4; it is tried again and changes nothing"]);
 }

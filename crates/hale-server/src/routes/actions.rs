@@ -131,8 +131,8 @@ fn record(api: &Api, order: &Order) {
         by = record.by,
         action = record.action,
         subject = record.subject,
-        detail = record.detail,
-        "asked"
+        detail = (!record.detail.is_empty()).then_some(record.detail.as_str()),
+        "a person asks"
     );
     api.parts.store.audit(record);
 }

@@ -232,6 +232,7 @@ fn node() -> Node {
         last_detail: None,
         last_outcome_at: Some(at),
         paused: false,
+        prober_errors: 0,
     };
     let local = NodeStatus { name: "local".to_owned(), status: Status::Healthy, last_heartbeat_at: at };
     Node {

@@ -10,7 +10,7 @@ use std::{
 
 use hale_health::{Decision, Generation, Input, Observer, Status, Time, WorkloadInput};
 use hale_model::{
-    event::{EventData, Forensics, NewEvent, Severity},
+    event::{EventData, Forensics, NewEvent},
     report::Report,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +19,7 @@ use super::{command::Command, handle::SupervisorError, unit::Unit};
 use crate::{
     clock::Clock,
     guard::Guard,
+    log::log_event,
     ports::Ports,
     prober::{Asked, Prober},
     runtime::{InstanceId, Runtime, RuntimeEvent, SpawnError, Started},
@@ -72,51 +73,10 @@ pub(super) struct World {
 impl World {
     /// Tells an event, and writes its line (O2).
     pub(super) fn tell(&self, subject: &str, data: EventData) {
-        log(subject, &data);
+        log_event(subject, &data);
         let time = self.clock.wall();
         let event = NewEvent { time, source: self.source.clone(), subject: subject.to_owned(), data };
         self.sink.report(Report::Event(Box::new(event)));
-    }
-}
-
-fn log(subject: &str, data: &EventData) {
-    let kind = data.kind().trim_start_matches("dev.hale.");
-    match (data.severity(), data) {
-        (Severity::Critical, EventData::ReplicaFailed(failed)) => {
-            tracing::error!(replica = subject, reason = failed.reason, hint = failed.hint, "{kind}");
-        }
-        (Severity::Critical, _) => tracing::error!(subject, ?data, "{kind}"),
-        (_, EventData::ReplicaUnhealthy(trip)) => tracing::warn!(
-            replica = subject,
-            probe = trip.probe.as_str(),
-            reason = trip.probe_reason.as_str(),
-            count = trip.consecutive_failures,
-            threshold = trip.failure_threshold,
-            "{kind}"
-        ),
-        _ => tracing::info!(subject, event = %brief(data), "{kind}"),
-    }
-}
-
-/// The reason of an event, where it has one.
-fn brief(data: &EventData) -> &str {
-    match data {
-        EventData::ReplicaStarting(it) => &it.reason,
-        EventData::ReplicaRunning(it) => &it.reason,
-        EventData::ReplicaReady(it) => &it.reason,
-        EventData::ReplicaNotReady(it) => &it.reason,
-        EventData::ReplicaRestarting(it) => &it.reason,
-        EventData::ReplicaRestarted(it) => &it.reason,
-        EventData::ReplicaRestartFailed(it) => &it.reason,
-        EventData::ReplicaHeld(it) => &it.hold.reason,
-        EventData::ReplicaReleased(it) => &it.outcome,
-        EventData::ReplicaStopped(it) => &it.reason,
-        EventData::ReplicaPaused(it) => &it.reason,
-        EventData::ReplicaResumed(it) => &it.by,
-        EventData::ReplicaWouldHave(it) => &it.reason,
-        EventData::ReplicaProberError(it) => &it.detail,
-        EventData::WorkloadApplied(it) => &it.change,
-        _ => "",
     }
 }
 

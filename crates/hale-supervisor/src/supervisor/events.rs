@@ -229,7 +229,7 @@ fn log_failure(record: &OutcomeRecord) {
             threshold = record.threshold,
             reason = reason.as_str(),
             detail = record.detail,
-            "check failed"
+            "a check failed"
         );
     }
 }

@@ -126,7 +126,7 @@ impl Unit {
             }
             Decision::Stop { incarnation, grace, reason } => {
                 if let Some(run) = self.slot(ordinal).run_of(incarnation) {
-                    info!(replica = run.id.replica, %incarnation, ?grace, reason, "stop");
+                    info!(replica = run.id.replica, %incarnation, ?grace, reason, "a replica is told to stop");
                     world.runtime.stop(&run.id, run.spec.stop_signal, grace);
                 }
             }
@@ -136,7 +136,7 @@ impl Unit {
                 world.tell(&name, notes::ready_event(change, instance));
             }
             Decision::Transition { from, to, reason, .. } => {
-                tracing::debug!(replica = self.slot(ordinal).name, %from, %to, reason, "phase");
+                tracing::debug!(replica = self.slot(ordinal).name, %from, %to, reason, "the phase has changed");
             }
             Decision::Note(note) => self.note(world, ordinal, note),
             Decision::Removed => self.removed(world, ordinal),
@@ -145,12 +145,15 @@ impl Unit {
 
     fn instance(&mut self, world: &World, ordinal: u32) -> hale_model::event::Instance {
         let workload = self.spec.name.clone();
-        self.slot(ordinal).instance(&workload, &world.node, world.runtime.name())
+        let mut instance = self.slot(ordinal).instance(&workload, &world.node, world.runtime.name());
+        // Before its first run a replica has been placed already.
+        instance.generation = instance.generation.max(world.generation.0);
+        instance
     }
 
     fn note(&mut self, world: &World, ordinal: u32, note: Note) {
         if let Note::RollingStalled { reason } = &note {
-            tracing::warn!(workload = self.spec.name, reason, "round ended early");
+            tracing::warn!(workload = self.spec.name, reason, "a restart of one after the other ended early");
             for round in self.rounds.drain(..) {
                 round.stalled(&self.spec.name, reason);
             }
@@ -229,13 +232,28 @@ impl Unit {
         incarnation: Incarnation,
         only: Option<ProbeKind>,
     ) {
+        let why = self.why_probing_ends(ordinal, only);
         let Some(run) = self.slot(ordinal).run_of(incarnation) else { return };
         for kind in ProbeKind::ALL.into_iter().filter(|kind| only.is_none_or(|only| only == *kind)) {
             if std::mem::take(&mut run.probing[kind as usize]) {
                 world.prober.cancel(&run.id, kind);
                 run.watchdog.stop(Some(kind));
-                info!(replica = run.id.replica, probe = kind.as_str(), "probing ends");
+                info!(replica = run.id.replica, probe = kind.as_str(), why, "probing ends");
             }
+        }
+    }
+
+    /// Why a probe is no longer asked, or all of them when no kind is given.
+    fn why_probing_ends(&self, ordinal: u32, only: Option<ProbeKind>) -> String {
+        let replica = self.machine.replica(ordinal);
+        match only {
+            Some(ProbeKind::Startup) if replica.is_some_and(|it| it.phase() != Phase::Starting) => {
+                "it has started".to_owned()
+            }
+            Some(_) => "it is not declared any more".to_owned(),
+            None => replica
+                .and_then(hale_health::Replica::last_transition)
+                .map_or_else(|| "its run has ended".to_owned(), |(_, reason)| reason.to_owned()),
         }
     }
 

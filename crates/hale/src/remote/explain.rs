@@ -40,7 +40,7 @@ fn write(it: &Explanation, zone: &TimeZone, out: &mut dyn Write) -> io::Result<(
         write_step(step, it.at, zone, out)?;
     }
     for pending in &it.pending {
-        writeln!(out, "  {pending}")?;
+        writeln!(out, "  {} {pending}", "next:".bold())?;
     }
     for replica in &it.replicas {
         writeln!(out)?;
@@ -55,13 +55,16 @@ fn write_step(step: &Step, now: Timestamp, zone: &TimeZone, out: &mut dyn Write)
         StepKind::Outcome => "·",
         StepKind::Event | StepKind::Now => "▸",
     };
-    let age = ago(step.until.unwrap_or(step.at), now);
+    // What is folded stands where it ended, so that the times rise from line to line.
+    let at = step.until.unwrap_or(step.at);
+    let since = step.until.map(|_| format!("  since {}", clock(step.at))).unwrap_or_default();
     writeln!(
         out,
-        "  {} {:>9}  {mark} {}",
-        clock(step.at).dimmed(),
-        age.dimmed(),
+        "  {} {:>9}  {mark} {}{}",
+        clock(at).dimmed(),
+        ago(at, now).dimmed(),
         step.text.style(of_severity(step.severity)),
+        since.dimmed(),
     )
 }
 
@@ -77,7 +80,7 @@ mod tests {
         let at = |second: i64| Timestamp::from_second(1_767_225_600 + second).unwrap();
         let step = |second, kind, severity, text: &str| Step {
             at: at(second),
-            until: None,
+            until: (kind == StepKind::Outcome).then(|| at(second + 2)),
             kind,
             severity,
             text: text.to_owned(),
@@ -108,9 +111,9 @@ mod tests {
         insta::assert_snapshot!(text, @r"
         web-0 (replica) is degraded: restarting, not ready
           2026-01-01
-          00:00:01.000    9s ago  · liveness timeout ×3 (3/3): no answer within 1s
+          00:00:03.000    7s ago  · liveness timeout ×3 (3/3): no answer within 1s  since 00:00:01.000
           00:00:04.000    6s ago  ▸ unhealthy: liveness timeout 3/3
-          the next start is due in 2s
+          next: the next start is due in 2s
         ");
     }
 }

@@ -234,10 +234,24 @@ fn replica_why(it: &ReplicaStatus, now: Timestamp) -> Cell {
         let why = it.last_error.as_ref().or(it.last_transition.as_ref().map(|it| &it.reason));
         parts.extend(why.cloned());
     }
-    if let Some(hold) = &it.held_by {
-        parts.push(format!("held by {}", describe::hold(hold)));
+    for (kind, probe) in &it.probes {
+        if probe.paused && !it.paused {
+            parts.push(format!("{kind} paused"));
+        }
+        if probe.prober_errors > 0 {
+            parts.push(format!("{kind} could not be asked ×{}", probe.prober_errors));
+        }
     }
-    if let Some(at) = it.next_start_at {
+    let due = it.next_start_at.filter(|at| *at > now);
+    // A wait between two starts says all there is to say.
+    if let Some(hold) = it.held_by.as_ref().filter(|hold| hold.by != "backoff" || due.is_none()) {
+        let left = hold.until.filter(|until| *until > now);
+        let left = left.map(|until| format!(" for {} at most", span(now, until))).unwrap_or_default();
+        let why = if it.last_error.as_ref() == Some(&hold.reason) { "" } else { &hold.reason };
+        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        parts.push(format!("held by {}{left}{why}", hold.by));
+    }
+    if let Some(at) = due {
         parts.push(format!("next start in {}", span(now, at)));
     }
     let severity = match it.status {
@@ -252,12 +266,18 @@ fn replica_why(it: &ReplicaStatus, now: Timestamp) -> Cell {
 }
 
 fn target_why(it: &TargetStatus) -> Cell {
-    let paused = if it.paused { "paused " } else { "" };
-    let why = it.last_reason.map(|reason| {
+    let mut parts = Vec::new();
+    if it.paused {
+        parts.push("paused".to_owned());
+    }
+    if it.prober_errors > 0 {
+        parts.push(format!("could not be asked ×{}", it.prober_errors));
+    }
+    parts.extend(it.last_reason.map(|reason| {
         let detail = it.last_detail.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
         format!("{reason} ×{}{detail}", it.consecutive_failures)
-    });
-    format!("{paused}{}", why.unwrap_or_default()).into()
+    }));
+    parts.join("; ").into()
 }
 
 /// How long ago something was.

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use hale_agent::targets::{TargetError, Targets};
+use hale_agent::targets::{self, TargetError, Targets};
 use hale_api::{logs::LogLine, operation::Verb};
 use hale_health::{Status, worst_of};
 use hale_keeper::logs as files;
@@ -60,8 +60,12 @@ impl LocalNode {
 
     async fn on_target(&self, name: &str, order: &Order) -> Result<(), OrderError> {
         match order.verb {
-            Verb::Pause => self.targets.pause(name, order.lasting).await.map_err(no_target),
-            Verb::Resume => self.targets.resume(name).await.map_err(no_target),
+            Verb::Pause => {
+                let (reason, by) = (order.reason.clone(), order.by.clone());
+                let pause = targets::Pause { lasts: order.lasting, reason, by };
+                self.targets.pause(name, pause).await.map_err(no_target)
+            }
+            Verb::Resume => self.targets.resume(name, &Self::asker(order)).await.map_err(no_target),
             verb => Err(OrderError::NotApplicable(format!(
                 "{name} is a target: hale does not run it, so it can't {} it",
                 verb.as_str()

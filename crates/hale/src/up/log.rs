@@ -16,7 +16,7 @@ pub(super) fn init(directives: &str, format: LogFormat) -> Result<(), Failure> {
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_target(false).init(),
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ use hale_supervisor::{
     clock::BootClock,
     engine::Checks,
     guard::Guard,
+    log::log_event,
     process::{ProcessOptions, ProcessRuntime},
     sink::Sink,
     supervisor::{Options, Supervisor, SupervisorHandle},
@@ -115,6 +116,7 @@ impl Node {
                 .map_err(|error| Failure::failed(format!("the keeper does not answer: {error}")))?,
         );
         told.sink.screen.say(&format!("listening on http://{address}"));
+        told.sink.screen.invite(address, &token);
         told.sink.tell(
             &args.node,
             EventData::NodeStarted(NodeStarted { version: env!("CARGO_PKG_VERSION").into() }),
@@ -282,6 +284,7 @@ fn deadlines(workloads: &[Arc<Workload>]) -> HashMap<String, Duration> {
 impl FanOut {
     /// An event about the node itself.
     fn tell(&self, node: &str, data: EventData) {
+        log_event(node, &data);
         self.report(Report::Event(Box::new(NewEvent {
             time: Timestamp::now(),
             source: format!("/nodes/{node}"),

@@ -1,7 +1,8 @@
 //! One line per change as it happens: when, who, what, why (N1).
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -69,6 +70,14 @@ impl Screen {
         match self.format {
             Format::Table => self.line(text.to_owned()),
             Format::Json | Format::Yaml => drop(writeln!(io::stderr(), "{text}")),
+        }
+    }
+
+    /// Where the status page is, with the token that opens it; after the `listening on` line. On a terminal only: what
+    /// is redirected may be kept in a file that others read.
+    pub(super) fn invite(&self, address: SocketAddr, token: &str) {
+        if self.format == Format::Table && io::stdout().is_terminal() {
+            self.line(format!("status page  http://{address}/#token={token}"));
         }
     }
 

@@ -48,7 +48,7 @@ impl FanOut {
                 ready_endpoints = change.ready,
                 revision = change.revision,
                 reason = endpoint.reason,
-                "endpoint changed"
+                "an endpoint has changed"
             );
         }
     }
