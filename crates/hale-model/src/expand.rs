@@ -5,7 +5,7 @@
 /// A name that `value_of` does not know stays as it is written; `$$` is a dollar sign, so `$$(NAME)` is the text
 /// `$(NAME)`. Any other `$` is just a `$`. Values are not expanded again.
 #[must_use]
-pub fn expand<'v>(text: &str, value_of: impl Fn(&str) -> Option<&'v str>) -> String {
+pub fn expand<V: AsRef<str>>(text: &str, value_of: impl Fn(&str) -> Option<V>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -16,7 +16,7 @@ pub fn expand<'v>(text: &str, value_of: impl Fn(&str) -> Option<&'v str>) -> Str
             rest = after;
         } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|it| it.split_once(')')) {
             match value_of(name) {
-                Some(value) => out.push_str(value),
+                Some(value) => out.push_str(value.as_ref()),
                 None => {
                     out.push_str("$(");
                     out.push_str(name);
@@ -58,6 +58,7 @@ mod tests {
             ("$(A", "$(A"),
             ("$()", "$()"),
             ("$($(A))", "$($(A))"),
+            ("é$(A)é", "éaé"),
         ] {
             assert_eq!(expand(text, value), expected, "{text}");
         }

@@ -11,7 +11,6 @@ use std::{
 
 use hale_health::Time;
 use jiff::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -45,10 +44,7 @@ pub struct BootClock;
 
 impl Clock for BootClock {
     fn now(&self) -> Time {
-        let now = clock_gettime(ClockId::Boottime);
-        let secs = u64::try_from(now.tv_sec).unwrap_or(0);
-        let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
-        Time::from_nanos(secs.saturating_mul(1_000_000_000).saturating_add(nanos))
+        Time::from_nanos(hale_keeper::clock::boot_nanos())
     }
 
     fn wall(&self) -> Timestamp {

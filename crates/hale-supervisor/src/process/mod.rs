@@ -12,7 +12,6 @@ mod client;
 mod env_file;
 mod environment;
 mod examine;
-mod expand;
 mod mask;
 mod ports;
 mod prepare;
@@ -35,7 +34,6 @@ use hale_model::{event::Forensics, spec::Run};
 use tokio::sync::mpsc;
 
 pub use environment::BaseEnvironment;
-pub use expand::expand;
 pub use hale_keeper::logs;
 pub use mask::Masker;
 pub use ports::{PortError, PortPool};

@@ -9,8 +9,9 @@ use std::{
 };
 
 use hale_keeper::protocol::{Start, Text};
+use hale_model::expand;
 
-use super::{ProcessOptions, account, environment, expand, key_of, mask::Masker, process_of, spawn_error};
+use super::{ProcessOptions, account, environment, key_of, mask::Masker, process_of, spawn_error};
 use crate::runtime::{Launch, SpawnError, Surroundings};
 
 /// A finished order, and what may not be shown of its output.
@@ -28,7 +29,7 @@ pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepa
     let process = process_of(&workload.run);
     let account = account::find(process.user.as_deref(), process.group.as_deref(), options)?;
     let (env, from_files) = environment::build(launch, account.as_ref(), options.environment)?;
-    let value = |name: &str| env.get(OsStr::new(name)).map(|value| value.to_string_lossy().into_owned());
+    let value = |name: &str| env.get(OsStr::new(name)).map(|value| value.to_string_lossy());
     let args: Vec<String> = process.command.iter().map(|arg| expand(arg, value)).collect();
     let program = program(&args[0], &process.working_dir, env.get(OsStr::new("PATH")))?;
     let secrets = process.secret_env.values().cloned().chain(from_files);
