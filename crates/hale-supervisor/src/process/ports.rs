@@ -1,10 +1,18 @@
 //! Ports for replicas (N4): from a pool outside the kernel's ephemeral range, each tried before it is given.
+//!
+//! Between the trial and the moment the replica listens the port is free for all to see. So that two hale on one
+//! machine do not both give it away, each port that is given is claimed by the name of an abstract socket: whoever
+//! shares the ports (the network namespace) shares those names, and a claim ends with the process that holds it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     ops::RangeInclusive,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
 };
 
 use hale_model::spec::Port;
@@ -35,9 +43,15 @@ pub struct PortError {
 pub struct PortPool {
     range: RangeInclusive<u16>,
     /// By replica and port name.
-    given: HashMap<(String, String), u16>,
-    taken: HashSet<u16>,
+    given: HashMap<(String, String), Given>,
     next: u16,
+}
+
+/// A port of a replica, and the claim on it. A machine that has no such names does without.
+#[derive(Debug)]
+struct Given {
+    port: u16,
+    _claim: Option<UnixDatagram>,
 }
 
 impl Default for PortPool {
@@ -52,7 +66,7 @@ impl PortPool {
     pub fn new(range: RangeInclusive<u16>) -> Self {
         let range = outside_ephemeral(range, ephemeral());
         let next = *range.start();
-        Self { range, given: HashMap::new(), taken: HashSet::new(), next }
+        Self { range, given: HashMap::new(), next }
     }
 
     /// The ports of one start: fixed ones as they are, the others from the pool, the same as last time where they can
@@ -71,41 +85,42 @@ impl PortPool {
 
     /// The replica is no more: its ports are free for others.
     pub fn release(&mut self, replica: &str) {
-        let taken = &mut self.taken;
-        self.given.retain(|(of, _), port| {
-            let keep = of != replica;
-            if !keep {
-                taken.remove(port);
-            }
-            keep
-        });
+        self.given.retain(|(of, _), _| of != replica);
     }
 
     fn pick(&mut self, replica: &str, name: &str) -> Result<u16, PortError> {
         let key = (replica.to_owned(), name.to_owned());
-        if let Some(port) = self.given.get(&key).copied() {
+        if let Some(port) = self.given.get(&key).map(|it| it.port) {
             if can_bind(port) {
                 return Ok(port);
             }
-            self.taken.remove(&port);
             self.given.remove(&key);
         }
         let mut tried = 0;
         for _ in self.range.clone() {
             let port = self.next;
             self.next = if port >= *self.range.end() { *self.range.start() } else { port + 1 };
-            if self.taken.contains(&port) {
-                continue;
-            }
+            // Not even tried: the trial would be in the way of the one it was given to.
+            let Some(claim) = claim(port) else { continue };
             if can_bind(port) {
-                self.taken.insert(port);
-                self.given.insert(key, port);
+                self.given.insert(key, Given { port, _claim: claim });
                 return Ok(port);
             }
             tried += 1;
         }
         let (first, last) = (*self.range.start(), *self.range.end());
         Err(PortError { replica: key.0, port: key.1, first, last, tried })
+    }
+}
+
+/// Claims a port among all hale of this machine; `None` if it is given to a replica already, by this pool or another.
+fn claim(port: u16) -> Option<Option<UnixDatagram>> {
+    let claimed = SocketAddr::from_abstract_name(format!("hale/port/{port}"))
+        .and_then(|name| UnixDatagram::bind_addr(&name));
+    match claimed {
+        Ok(claim) => Some(Some(claim)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+        Err(_) => Some(None),
     }
 }
 
@@ -170,6 +185,15 @@ mod tests {
         let second = pool.assign("web-0", &ports()).unwrap();
         assert_ne!(second["http"], first["http"]);
         assert_eq!(second["admin"], first["admin"]);
+    }
+
+    #[test]
+    fn a_port_is_given_to_one_replica_of_the_machine_even_before_it_listens() {
+        let (mut here, mut there) = (PortPool::default(), PortPool::default());
+        let (mine, theirs) =
+            (here.assign("web-0", &ports()).unwrap(), there.assign("web-0", &ports()).unwrap());
+        assert!(mine["http"] != theirs["http"] && mine["admin"] != theirs["admin"], "{mine:?} {theirs:?}");
+        assert_eq!(there.assign("web-0", &ports()).unwrap(), theirs, "each keeps its own");
     }
 
     #[test]
