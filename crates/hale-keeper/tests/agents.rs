@@ -2,12 +2,9 @@
 
 mod common;
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Instant};
 
-use common::{Kept, is_alive, kill, options, wait_for};
+use common::{Kept, PATIENCE, is_alive, kill, options, wait_for};
 use hale_keeper::{
     KeeperError, end_leftovers, launch, procfs,
     protocol::{Answer, Empty, Event, InstanceState, Op},
@@ -36,7 +33,7 @@ fn everything_ends_with_its_agent_if_it_was_told_so(#[values(true, false)] cgrou
     kept.link = None;
     let begun = Instant::now();
     kept.keeper.wait().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "it took {:?}", begun.elapsed());
     assert!(pids.iter().all(|pid| !is_alive(*pid)), "something is left of {pids:?}");
     assert!(kept.log("web-1").contains(&"bye".to_owned()), "{:?}", kept.log("web-1"));
     assert!(cgroups_left(&kept).is_empty(), "{:?}", cgroups_left(&kept));

@@ -151,7 +151,7 @@ async fn a_cancelled_check_is_no_outcome() {
     let cancelled: Vec<_> = [here, away]
         .iter()
         .map(|checker| {
-            let timeout = Duration::from_millis(200);
+            let timeout = Duration::from_secs(1);
             engine.register(Registration { token: 2, timeout, ..every(AMPLE, checker) })
         })
         .collect();
@@ -160,8 +160,8 @@ async fn a_cancelled_check_is_no_outcome() {
     assert_eq!((engine.counters().registered, engine.counters().in_flight), (0, 0));
     // Well after their timeouts nothing has come but what others found.
     let checker = Arc::new(http(get(server.address), server.address));
-    let _probe = engine.register(every(Duration::from_millis(50), &checker));
-    for _ in 0..8 {
+    let _probe = engine.register(every(Duration::from_millis(100), &checker));
+    for _ in 0..15 {
         assert_eq!(next(&mut results).await.token, 1);
     }
 }
@@ -194,7 +194,7 @@ async fn beyond_the_limit_checks_wait_in_order_and_count_as_late() {
     let server = Server::new(|mut stream, _| hang(&mut stream));
     let checker = Arc::new(http(get(server.address), server.address));
     let (engine, mut results) = engine(&EngineOptions { max_in_flight: Some(1), ..options() });
-    let timeout = Duration::from_millis(80);
+    let timeout = Duration::from_millis(500);
     let _probes: Vec<_> = (0..4)
         .map(|token| {
             engine.register(Registration { token, timeout, ..every(Duration::from_secs(3600), &checker) })

@@ -107,9 +107,9 @@ async fn at_the_timeout_children_and_grandchildren_die_and_no_zombie_is_left() {
         wait";
     let began = Instant::now();
     let checker = exec(&["sh", "-c", script], &subject);
-    let result = checker.run(Duration::from_millis(700)).await;
-    failed(&result, Reason::Timeout, &["sh did not end within 700ms", "begun"]);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    let result = checker.run(Duration::from_secs(2)).await;
+    failed(&result, Reason::Timeout, &["sh did not end within 2s", "begun"]);
+    assert!(began.elapsed() < AMPLE);
     for name in ["child", "stray", "orphan"] {
         let pid = std::fs::read_to_string(folder.path().join(name)).expect(name);
         until(&format!("{name} is gone"), || !alive(&pid));

@@ -94,8 +94,8 @@ async fn the_body_must_hold_what_is_expected(
 async fn a_server_that_accepts_and_hangs_times_out() {
     let server = Server::new(|mut stream, _| hang(&mut stream));
     let result = both(http(get(server.address), server.address), SOON).await;
-    failed(&result, Reason::Timeout, &["connected, but no answer within 300ms"]);
-    assert!(result.timings.total >= SOON && result.timings.total < SOON + Duration::from_secs(2));
+    failed(&result, Reason::Timeout, &["connected, but no answer within 800ms"]);
+    assert!(result.timings.total >= SOON && result.timings.total < AMPLE);
 }
 
 #[tokio::test]

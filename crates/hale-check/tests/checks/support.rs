@@ -15,8 +15,8 @@ use hale_check::{CheckResult, Checker, Subject};
 use hale_health::{Reason, Verdict};
 use hale_model::spec::{Check, HttpGet, PortRef, TcpSocket};
 
-pub(crate) const SOON: Duration = Duration::from_millis(300);
-pub(crate) const AMPLE: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_millis(800);
+pub(crate) const AMPLE: Duration = Duration::from_secs(30);
 
 /// A server on a port of its own that treats every connection as it was told. Ends when dropped.
 pub(crate) struct Server {
