@@ -17,7 +17,7 @@ use hale_model::{
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 use tokio::sync::oneshot;
 
 use crate::{ReplicaRecord, StoreError, project, queue::Fact, read};
@@ -289,12 +289,22 @@ impl Batch {
             (PUT_OUTCOMES, &self.outcome_rows),
             (PUT_RUNS, &runs),
         ];
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        for (statement, rows) in statements {
-            if !rows.is_empty() {
-                sqlx::query(statement).bind(to_text(&rows)).execute(&mut *transaction).await?;
+        // Not sqlx's own transactions: SQLite ends one by itself when the disk is full, and sqlx then counts on one
+        // that is no more, and refuses every later one of this connection.
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        let written = async {
+            for (statement, rows) in statements {
+                if !rows.is_empty() {
+                    sqlx::query(statement).bind(to_text(&rows)).execute(&mut *connection).await?;
+                }
             }
+            sqlx::raw_sql("COMMIT").execute(&mut *connection).await
         }
-        transaction.commit().await
+        .await;
+        if written.is_err() {
+            // Fails where SQLite has rolled back already; a connection that is broken says so at the next write.
+            let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+        }
+        written.map(drop)
     }
 }

@@ -132,4 +132,25 @@ mod tests {
         assert_eq!(count(&mut connection, "outcome_runs").await, 0);
         assert_eq!(count(&mut connection, "outcomes").await, 0);
     }
+
+    #[tokio::test]
+    async fn a_full_disk_costs_nothing_once_there_is_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut connection = schema::open(&dir.path().join("hale.db"), schema::MIGRATIONS).await.unwrap();
+        let mut memory = Memory::load(&mut connection).await.unwrap();
+        let events = (0..2000).map(|_| event(SignedDuration::ZERO));
+        let flapping = (0..500).map(|n| outcome(n, (n % 2 == 0).then_some(Reason::Timeout)));
+        let batch = memory.prepare(events.collect(), flapping.collect());
+        sqlx::raw_sql("PRAGMA max_page_count = 30; PRAGMA cache_size = 5")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            let error = batch.write(&mut connection).await.unwrap_err();
+            assert!(error.to_string().contains("full"), "{error}");
+        }
+        sqlx::raw_sql("PRAGMA max_page_count = 1000000").execute(&mut connection).await.unwrap();
+        batch.write(&mut connection).await.unwrap();
+        assert_eq!(count(&mut connection, "events").await, 2000, "all of it, and only once");
+    }
 }
