@@ -149,6 +149,8 @@ impl Keeper {
         let by = now.saturating_add(u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX));
         if instance.stop_by.is_none() && instance.exit.is_none() && !grace.is_zero() {
             let _ = sys::kill(-instance.pid, signal);
+            // One that is suspended would hear of it only once it is continued, and be killed at its grace.
+            let _ = sys::kill(-instance.pid, libc::SIGCONT);
             instance.signal_others = Some(signal);
         }
         let by = instance.stop_by.map_or(by, |old| old.min(by));
@@ -166,6 +168,7 @@ impl Keeper {
         for pid in self.members(number) {
             if procfs::process(pid).is_some_and(|process| process.group != group) {
                 let _ = sys::kill(pid, signal);
+                let _ = sys::kill(pid, libc::SIGCONT);
             }
         }
     }

@@ -42,6 +42,16 @@ fn one_that_ignores_the_stop_signal_is_killed_after_the_grace(#[values(true, fal
 }
 
 #[rstest]
+fn one_that_is_suspended_hears_the_stop_signal_at_once(#[values(true, false)] cgroups: bool) {
+    let mut kept = kept(cgroups);
+    let pid = kept.script("web-0", "trap 'exit 7' TERM; echo set; while :; do sleep 0.01; done").pid;
+    wait_for("the trap", || (kept.log("web-0") == ["set"]).then_some(()));
+    kill(pid, "STOP");
+    kept.stop("web-0", 15, 600_000);
+    assert_eq!(kept.ended("web-0").code, Some(7));
+}
+
+#[rstest]
 fn a_second_stop_with_less_grace_hurries(#[values(true, false)] cgroups: bool) {
     let mut kept = kept(cgroups);
     kept.script("web-0", "trap '' TERM; echo set; while :; do sleep 1000; done");
