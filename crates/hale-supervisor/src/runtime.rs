@@ -3,11 +3,15 @@
 //! A runtime decides nothing. It is told what to start and what to stop, and tells what happened. The driver knows
 //! no more of it than this trait, so that processes and containers (and a scripted one in tests) are alike to it.
 
-use std::{collections::BTreeMap, future::Future, net::IpAddr, path::PathBuf, pin::Pin, time::Duration};
+use std::{
+    collections::BTreeMap, future::Future, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
+};
 
 use hale_health::{Exit, Generation, Incarnation, Time};
 use hale_model::{event::Forensics, spec::Workload};
 use tokio::sync::mpsc;
+
+use crate::process::Masker;
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -29,7 +33,7 @@ pub struct Launch {
     /// Which run this is.
     pub id: InstanceId,
     /// What it is a replica of.
-    pub workload: std::sync::Arc<Workload>,
+    pub workload: Arc<Workload>,
     /// Ports by name, each a number the replica may bind.
     pub ports: BTreeMap<String, u16>,
 }
@@ -44,7 +48,7 @@ pub struct Started {
     /// Where it is reached.
     pub address: IpAddr,
     /// What commands of its `exec` checks run in (H8), where those are processes of this machine.
-    pub surroundings: Option<std::sync::Arc<Surroundings>>,
+    pub surroundings: Option<Arc<Surroundings>>,
 }
 
 /// What a command beside a replica runs in: as the replica itself does.
@@ -56,6 +60,8 @@ pub struct Surroundings {
     pub working_dir: PathBuf,
     /// User and group by number; the agent's own when absent.
     pub user: Option<(u32, u32)>,
+    /// Takes the secrets of the environment out of what is shown of a check (N4).
+    pub masker: Arc<Masker>,
 }
 
 impl std::fmt::Debug for Surroundings {

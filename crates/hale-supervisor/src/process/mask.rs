@@ -6,6 +6,9 @@ const MASK: &str = "***";
 /// Values shorter than this are left: masking every `1` would tell more than it hides.
 const SHORTEST: usize = 4;
 
+/// Shorter lines of a value of several lines may be words of any text: `}`, `begin`.
+const LONG_LINE: usize = 16;
+
 /// Words that name a secret when they end a name before `=` or `:`.
 const NAMES: [&str; 12] = [
     "password",
@@ -42,16 +45,23 @@ const PREFIXES: [&str; 12] = [
 ];
 
 /// Takes the secrets of one replica out of text.
-#[derive(Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Masker {
     secrets: Vec<String>,
+}
+
+impl std::fmt::Debug for Masker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Masker").field("secrets", &self.secrets.len()).finish()
+    }
 }
 
 impl Masker {
     /// A masker that knows these values, beside what looks like a secret.
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        let mut secrets: Vec<String> = secrets.into_iter().filter(|it| it.len() >= SHORTEST).collect();
+        let mut secrets: Vec<String> = secrets.into_iter().flat_map(with_lines).collect();
+        secrets.retain(|it| it.len() >= SHORTEST);
         // The longest first: one may be a part of another.
         secrets.sort_by_key(|it| std::cmp::Reverse(it.len()));
         secrets.dedup();
@@ -61,14 +71,32 @@ impl Masker {
     /// One line without secrets and without control characters.
     #[must_use]
     pub fn line(&self, line: &str) -> String {
-        let mut text = without_control(line);
+        let text = self.given(without_control(line));
+        mask_tokens(&mask_user_info(&mask_named(&text)))
+    }
+
+    /// A text as it is, without the values the replica was given.
+    #[must_use]
+    pub fn given(&self, mut text: String) -> String {
         for secret in &self.secrets {
             if text.contains(secret.as_str()) {
                 text = text.replace(secret.as_str(), MASK);
             }
         }
-        mask_tokens(&mask_user_info(&mask_named(&text)))
+        text
     }
+}
+
+/// A value of several lines, such as a key, is met line by line too.
+fn with_lines(value: String) -> Vec<String> {
+    let trimmed = value.trim();
+    if !trimmed.contains('\n') {
+        return vec![trimmed.to_owned()];
+    }
+    let mut all: Vec<String> =
+        trimmed.lines().map(str::trim).filter(|line| line.len() >= LONG_LINE).map(str::to_owned).collect();
+    all.push(trimmed.to_owned());
+    all
 }
 
 /// Takes terminal sequences and control characters out; a tab stays.
@@ -207,5 +235,14 @@ mod tests {
     fn values_the_replica_was_given_are_masked_wherever_they_stand() {
         let masker = Masker::new(["swordfish".to_owned(), "swordfish-2".to_owned(), "1".to_owned()]);
         assert_eq!(masker.line("try swordfish-2 or xswordfishx, 1"), "try *** or x***x, 1");
+        assert_eq!(masker.given("one swordfish\nand\u{7} token=x".to_owned()), "one ***\nand\u{7} token=x");
+        assert!(!format!("{masker:?}").contains("sword"));
+    }
+
+    #[test]
+    fn a_value_of_several_lines_is_masked_line_by_line_too() {
+        let masker =
+            Masker::new(["-----BEGIN KEY-----\nMC4CAQAwBQYDK2VwBCIE\n-----END KEY-----\n".to_owned()]);
+        assert_eq!(masker.line("read MC4CAQAwBQYDK2VwBCIE"), "read ***");
     }
 }

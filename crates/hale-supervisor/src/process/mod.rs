@@ -183,7 +183,7 @@ impl ProcessRuntime {
         let prepared = prepared
             .map_err(|error| spawn_error("internal", format!("can't prepare {}: {error}", id.replica)))??;
         if let Some(live) = self.table.lock().get_mut(id) {
-            live.masker = Arc::new(prepared.masker);
+            live.masker = Arc::clone(&prepared.surroundings.masker);
         }
         let surroundings = Some(Arc::new(prepared.surroundings));
         let running = self.client.start(prepared.start).await?;

@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use hale_keeper::protocol::{Start, Text};
@@ -14,12 +15,11 @@ use hale_model::expand;
 use super::{ProcessOptions, account, environment, key_of, mask::Masker, process_of, spawn_error};
 use crate::runtime::{Launch, SpawnError, Surroundings};
 
-/// A finished order, and what may not be shown of its output.
+/// A finished order.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) start: Start,
-    pub(super) masker: Masker,
-    /// What commands of `exec` checks run in.
+    /// What commands of `exec` checks run in, and what may not be shown of any output.
     pub(super) surroundings: Surroundings,
 }
 
@@ -39,6 +39,7 @@ pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepa
         env: env.iter().map(|(name, value)| (text(name), text(value))).collect(),
         working_dir: process.working_dir.clone(),
         user: account.as_ref().map(|account| (account.user.uid, account.user.gid)),
+        masker: Arc::new(Masker::new(secrets)),
     };
     let start = Start {
         key: key_of(&launch.id),
@@ -53,7 +54,7 @@ pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepa
         notify: environment::notifies(workload),
         stop_signal: workload.stop_signal,
     };
-    Ok(Prepared { start, masker: Masker::new(secrets), surroundings })
+    Ok(Prepared { start, surroundings })
 }
 
 fn texts(env: &BTreeMap<OsString, OsString>) -> Vec<(Text, Text)> {

@@ -100,6 +100,7 @@ impl Core {
             Back::Started { id, result } => self.on_started(now, &id, result),
             Back::Drained { id } => self.feed_run(now, &id, |incarnation| Input::Drained { incarnation }),
             Back::CheckedNow { asked, answer } => {
+                let asked: Vec<Asked> = asked.into_iter().map(|it| self.without_secrets(it)).collect();
                 asked.iter().for_each(|asked| self.on_asked(now, asked.clone()));
                 drop(answer.send(Ok(asked)));
             }
@@ -171,9 +172,20 @@ impl Core {
         }
     }
 
+    /// What a check brought back may hold what its replica was told in confidence (N4).
+    fn without_secrets(&mut self, mut asked: Asked) -> Asked {
+        let Some(run) = self.run_mut(&asked.id) else { return asked };
+        let masker = run.masker();
+        if let Verdict::Failure { detail, .. } = &mut asked.outcome.verdict {
+            *detail = masker.given(std::mem::take(detail));
+        }
+        asked.excerpt = asked.excerpt.map(|excerpt| masker.given(excerpt));
+        asked
+    }
+
     /// An outcome meets the machine of its replica exactly once, and is told exactly once.
     pub(super) fn on_asked(&mut self, now: Time, asked: Asked) {
-        let Asked { id, outcome, excerpt } = asked;
+        let Asked { id, outcome, excerpt } = self.without_secrets(asked);
         self.show_guard(now, &id, &outcome);
         let Some((unit, ordinal)) = present(&mut self.units, &id) else { return };
         let name = unit.spec.name.clone();

@@ -7,7 +7,7 @@ use hale_health::{Input, Outcome, ProbeKind, Time};
 use hale_model::spec::Check;
 
 use super::{core::Core, slot::Run, unit::Unit};
-use crate::{prober::Asked, process::Masker, runtime::InstanceId};
+use crate::{prober::Asked, runtime::InstanceId};
 
 impl Core {
     pub(super) fn on_notify(&mut self, now: Time, id: &InstanceId, name: &str, value: &str) {
@@ -15,7 +15,8 @@ impl Core {
         let mut inputs = Vec::new();
         run.watchdog.notify(now, name, value, &mut inputs);
         if name == "STATUS" {
-            run.status_text = run.watchdog.status().map(|text| Masker::default().line(text));
+            let masker = run.masker();
+            run.status_text = run.watchdog.status().map(|text| masker.line(text));
         }
         self.said(now, id, inputs);
     }

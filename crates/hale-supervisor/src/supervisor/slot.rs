@@ -14,7 +14,10 @@ use hale_model::{
 };
 use jiff::Timestamp;
 
-use crate::runtime::{InstanceId, Started};
+use crate::{
+    process::Masker,
+    runtime::{InstanceId, Started},
+};
 
 /// How many outcomes of a run are kept for forensics.
 const RECENT: usize = 30;
@@ -106,6 +109,12 @@ impl Run {
             probing: [false; 3],
             hurried: false,
         }
+    }
+
+    /// Takes what the replica was told in confidence out of what is shown of it (N4).
+    pub(super) fn masker(&self) -> Arc<Masker> {
+        let around = self.started.as_ref().and_then(|started| started.surroundings.as_ref());
+        around.map(|around| Arc::clone(&around.masker)).unwrap_or_default()
     }
 
     pub(super) fn remember(&mut self, line: String) {

@@ -264,3 +264,23 @@ restart: {initialBackoff: 0s, maxRestarts: 1}
     assert_eq!(trip["data"]["probe_reason"], "watchdog", "{trip:#}");
     up.wait_events("replica.restarted", "pinger-0", 1);
 }
+
+#[test]
+fn a_secret_that_a_check_prints_is_shown_nowhere() {
+    let up = Up::start(
+        r#"
+kind: Workload
+name: careless
+process: {command: [sleep, "688688"], secretEnv: {KEY: hush-12345}}
+livenessProbe: {exec: {command: [sh, -c, 'echo "can not log in with $KEY"; exit 1']}, periodSeconds: 0.1, failureThreshold: 2}
+restart: {maxRestarts: 1, initialBackoff: 0s}
+"#,
+    );
+    up.wait_replica("careless-0", "failed", |replica| replica["phase"] == "failed");
+    for args in [&["status", "-o", "json"][..], &["events", "-o", "json"], &["explain", "careless-0"]] {
+        let told = up.ok(args);
+        assert!(told.contains("can not log in with ***"), "hale {args:?}: {told}");
+        assert!(!told.contains("hush"), "hale {args:?}: {told}");
+    }
+    assert!(!up.output().contains("hush"), "{}", up.output());
+}
