@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -160,9 +161,13 @@ impl Group {
         [self.v2.as_ref(), memory, self.cpu.as_ref()].into_iter().flatten().map(PathBuf::as_path)
     }
 
-    /// The files a child writes itself into.
-    pub(crate) fn open_to_join(&self) -> io::Result<Vec<File>> {
-        self.trees().map(|tree| OpenOptions::new().write(true).open(tree.join("cgroup.procs"))).collect()
+    /// The directory a child is born into, and the files of other trees that it writes itself into.
+    pub(crate) fn open_to_join(&self) -> io::Result<(Option<OwnedFd>, Vec<File>)> {
+        let directory = |path: &PathBuf| File::open(path).map(OwnedFd::from);
+        let own = self.v2.as_ref().map(directory).transpose()?;
+        let others = self.trees().filter(|tree| Some(*tree) != self.v2.as_deref());
+        let open = |tree: &Path| OpenOptions::new().write(true).open(tree.join("cgroup.procs"));
+        Ok((own, others.map(open).collect::<io::Result<_>>()?))
     }
 
     /// Kills all in it, children of children too. Needs version 2.

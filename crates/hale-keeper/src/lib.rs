@@ -18,6 +18,7 @@ mod cgroup_find;
 pub mod clock;
 mod ending;
 mod error;
+mod fork;
 mod instance;
 mod keeper;
 mod launch;

@@ -1,15 +1,11 @@
 //! One start: pipes, cgroups, what the child does before its program runs, and why it failed if it did.
 
 use std::{
-    ffi::{CString, OsStr, OsString},
+    ffi::{CString, OsString},
     fs::File,
     io,
-    os::{
-        fd::OwnedFd,
-        unix::ffi::{OsStrExt, OsStringExt},
-    },
+    os::{fd::OwnedFd, unix::ffi::OsStringExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use rustix::{
@@ -21,9 +17,9 @@ use rustix::{
 use crate::{
     MARK_VARIABLE,
     cgroup::{Cgroups, Group, Limits},
+    fork::{Child, Step, Strings},
     procfs,
     protocol::{SpawnFailure, Start},
-    sys::{self, Before, Step, Strings},
 };
 
 /// What a spawn needs to know beside the order itself.
@@ -88,24 +84,22 @@ fn attempt(
     let (stderr, child_stderr) = output_pipe().map_err(other)?;
     let program = c_string(start.program.clone().into_os())?;
     let args = start.args.iter().map(|it| c_string(it.clone().into_os())).collect::<Result<_, _>>()?;
-    // The command only forks and sets the three descriptors; the rest is done, and the program run, by `before`.
-    let mut command = Command::new(OsStr::from_bytes(program.as_bytes()));
-    command.stdin(Stdio::null()).stdout(child_stdout).stderr(child_stderr);
-    let before = Before {
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let stdin = null.map_err(|errno| other(errno.into()))?;
+    let (cgroup, join) = group.open_to_join().map_err(|error| (Step::Cgroup, error))?;
+    let child = Child {
         program,
         args: Strings::new(args),
         env: Strings::new(environment(start, notify_socket, around.mark)?),
-        cgroups: group.open_to_join().map_err(|error| (Step::Cgroup, error))?,
+        cgroup,
+        join,
         limits: limits(start, around.soft_nofile).map_err(|error| (Step::Limit, error))?,
         user: start.user.as_ref().map(|user| (user.uid, user.gid, user.groups.clone())),
         dir,
         reset_oom_score: around.reset_oom_score,
+        streams: [stdin, child_stdout, child_stderr],
     };
-    before.install(&mut command);
-    let child = command.spawn().map_err(|error| sys::spawn_error(&error))?;
-    // Dropping the handle neither waits nor kills: the keeper reaps by SIGCHLD.
-    let pid = i32::try_from(child.id()).unwrap_or(0);
-    Ok((pid, stdout, stderr))
+    Ok((child.spawn()?, stdout, stderr))
 }
 
 /// `NAME=value`, all of them.
