@@ -229,7 +229,8 @@ impl Keeper {
         }
         let key = instance.key.clone();
         self.tell(Event::Gone { key });
-        self.remove_group(number);
+        // The kernel takes its time for it; the agent need not wait.
+        self.wake_at(number, clock::boot_nanos());
         self.bound_records();
     }
 

@@ -178,10 +178,15 @@ impl ProcessRuntime {
         launch: Launch,
         options: Arc<ProcessOptions>,
     ) -> Result<Started, SpawnError> {
-        // It reads files: of environment, of users, of programs on the way of PATH.
-        let prepared = tokio::task::spawn_blocking(move || prepare::prepare(&launch, &options)).await;
-        let prepared = prepared
-            .map_err(|error| spawn_error("internal", format!("can't prepare {}: {error}", id.replica)))??;
+        let process = process_of(&launch.workload.run);
+        // A way to another thread and back costs more than a few looks along PATH; whole files are another matter.
+        let prepared = if process.env_from.is_empty() && process.user.is_none() && process.group.is_none() {
+            prepare::prepare(&launch, &options)
+        } else {
+            let prepared = tokio::task::spawn_blocking(move || prepare::prepare(&launch, &options)).await;
+            let lost = |error| spawn_error("internal", format!("can't prepare {}: {error}", id.replica));
+            prepared.map_err(lost)?
+        }?;
         if let Some(live) = self.table.lock().get_mut(id) {
             live.masker = Arc::clone(&prepared.surroundings.masker);
         }
