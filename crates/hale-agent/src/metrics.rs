@@ -3,20 +3,28 @@
 //! Each outcome and each event is counted once, where it passes, with its real duration. Series of a replica go when
 //! the replica goes, and there is a cap on how many replicas have series of their own, so that a scrape stays small.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
+use hale_health::Status;
 use hale_model::{
     ProbeKind,
     event::{EventData, RestartCause},
     report::{OutcomeRecord, Report},
 };
-use hale_supervisor::sink::Sink;
+use hale_supervisor::{engine::EngineProber, sink::Sink};
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use tokio::sync::watch;
+
+use self::probing::{Probing, Source};
 
 pub mod exposition;
+mod probing;
 mod process;
 
 type Labels = Vec<(&'static str, String)>;
@@ -32,10 +40,12 @@ pub struct AgentMetrics {
     target_probes: Family<Labels, Counter>,
     restarts: Family<Labels, Counter>,
     budget_hits: Family<Labels, Counter>,
+    prober_errors: Family<Labels, Counter>,
     events: Family<Labels, Counter>,
     health: Family<Labels, Gauge>,
     failures: Family<Labels, Gauge>,
     replicas: std::sync::Mutex<HashSet<String>>,
+    probing: Probing,
 }
 
 /// What is counted of one kind of probe. What an ordinary success touches is held, not looked up.
@@ -79,10 +89,16 @@ impl AgentMetrics {
                 "restart_rate_limit_hits",
                 "Restarts that the restart budget refused or held",
             ),
+            prober_errors: family(
+                all,
+                "prober_errors",
+                "Checks that could not be made: neither success nor failure",
+            ),
             events: family(all, "health_events", "Events written, by type"),
             health: Family::default(),
             failures: Family::default(),
             replicas: std::sync::Mutex::default(),
+            probing: Probing::default(),
         };
         all.register("probe_duration_seconds", "How long checks took", durations);
         all.register(
@@ -97,11 +113,24 @@ impl AgentMetrics {
         for cause in RestartCause::ALL {
             drop(this.restarts.get_or_create(&vec![("reason", cause.as_str().to_owned())]));
         }
+        registry.register_collector(Box::new(this.probing.clone()));
         process::register(registry);
         this
     }
 
+    /// Tells from now on how probing goes. The first call counts.
+    pub fn watch(&self, prober: Arc<EngineProber>, targets: watch::Receiver<Arc<BTreeMap<String, Status>>>) {
+        // A second source would be of a second engine, which a node does not have.
+        let _ = self.probing.0.set(Source { prober, targets });
+    }
+
     fn outcome(&self, outcome: &OutcomeRecord) {
+        // A check that could not be made is no outcome: it is counted apart, and changes no verdict (H10).
+        if outcome.reason.is_some_and(hale_model::Reason::is_prober_error) {
+            let kind = outcome.probe.map_or("target", ProbeKind::as_str);
+            self.prober_errors.get_or_create(&vec![("probe_type", kind.to_owned())]).inc();
+            return;
+        }
         let Some(probe) = outcome.probe else {
             match outcome.reason {
                 None => self.target_success.inc(),

@@ -117,3 +117,44 @@ fn the_process_tells_its_own_figures() {
         assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not in\n{text}");
     }
 }
+
+#[test]
+fn a_check_that_could_not_be_made_is_counted_apart_and_changes_no_verdict() {
+    let (registry, metrics) = counted();
+    metrics.report(outcome(Some(ProbeKind::Liveness), None, 3));
+    for count in 1..9 {
+        metrics.report(outcome(Some(ProbeKind::Liveness), Some(Reason::ProberError), count));
+    }
+    metrics.report(outcome(None, Some(Reason::ProberError), 1));
+    let text = scrape(&registry);
+    for line in [
+        r#"hale_agent_prober_errors_total{probe_type="liveness"} 8"#,
+        r#"hale_agent_prober_errors_total{probe_type="target"} 1"#,
+        r#"hale_agent_container_health_status{replica="web-0",probe_type="liveness"} 1"#,
+        r#"hale_agent_probe_consecutive_failures{replica="web-0",probe_type="liveness"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains(r#"result="failure",r"#), "{text}");
+    assert!(!text.contains(r#"reason="prober_error""#), "{text}");
+}
+
+#[tokio::test]
+async fn checks_under_way_late_starts_and_targets_by_status_are_told() {
+    let (registry, metrics) = counted();
+    let checks = hale_supervisor::engine::Checks::start(&hale_check::EngineOptions::new(
+        tokio::runtime::Handle::current(),
+    ));
+    let down = BTreeMap::from([("db".to_owned(), Status::Failing)]);
+    let (_tell, targets) = watch::channel(Arc::new(down));
+    metrics.watch(checks.unwrap().prober, targets);
+    let text = scrape(&registry);
+    for line in [
+        "hale_agent_checks_in_flight 0",
+        "hale_agent_check_late_starts_total 0",
+        r#"hale_agent_targets{status="failing"} 1"#,
+        r#"hale_agent_targets{status="healthy"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}

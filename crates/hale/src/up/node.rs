@@ -240,8 +240,13 @@ async fn supervise(
     let seed = u64::from(std::process::id()) ^ Timestamp::now().as_nanosecond() as u64;
     let clock = Arc::new(BootClock);
     let guard = Guard::start(&args.node, Arc::clone(&sink), Arc::clone(&clock) as _);
-    let mut options =
-        Options::new(&args.node, Arc::clone(runtime) as _, checks.prober, Arc::clone(&sink), seed);
+    let mut options = Options::new(
+        &args.node,
+        Arc::clone(runtime) as _,
+        Arc::clone(&checks.prober) as _,
+        Arc::clone(&sink),
+        seed,
+    );
     options.drain = Arc::clone(&told.gateways) as _;
     options.guard = Some(guard.clone());
     let supervisor = Supervisor::start(options);
@@ -252,6 +257,7 @@ async fn supervise(
         clock,
         guard: Some(guard),
     });
+    told.sink.metrics.watch(checks.prober, targets.statuses());
     // What depends on a target waits for its first outcome, rather than for nothing.
     for target in &declared.targets {
         supervisor.set_dependency(&target.name, Some(Status::Unknown)).await.map_err(Failure::failed)?;

@@ -41,13 +41,24 @@ impl Up {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), yaml)
     }
 
+    /// The same, with everything in its log, as JSON.
+    pub(crate) fn start_logging(yaml: &str) -> Self {
+        let env = [("HALE_LOG", "debug"), ("HALE_LOG_FORMAT", "json")];
+        Self::start_with(Arc::new(tempfile::tempdir().unwrap()), yaml, &env)
+    }
+
     /// The same in a directory that has been used before.
     pub(crate) fn start_in(dir: Arc<TempDir>, yaml: &str) -> Self {
+        Self::start_with(dir, yaml, &[])
+    }
+
+    fn start_with(dir: Arc<TempDir>, yaml: &str, env: &[(&str, &str)]) -> Self {
         let file = dir.path().join("app.yaml");
         fs::write(&file, yaml).unwrap();
         let mut child = hale()
             .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
             .args([&data_dir(&dir), &file])
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

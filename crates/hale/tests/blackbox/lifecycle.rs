@@ -169,3 +169,44 @@ fn a_target_is_told_down_once_and_up_once() {
     web.wait().unwrap();
     assert_eq!(up.events_of("target.probe_failed", "billing").len(), 1, "told once, then silence");
 }
+
+#[test]
+fn the_log_is_sentences_about_named_things_and_has_no_empty_values() {
+    let up = Up::start_logging(
+        r#"
+kind: Workload
+name: brief
+process: {command: ["sh", "-c", "exit 7"]}
+restart: {maxRestarts: 1, initialBackoff: 0s}
+---
+kind: Target
+name: nobody
+tcpSocket: {host: 127.0.0.1, port: 1}
+periodSeconds: 0.1
+"#,
+    );
+    up.wait_events("replica.failed", "brief-0", 1);
+    up.wait_events("target.probe_failed", "nobody", 1);
+    up.ok(&["pause", "nobody", "--for", "1m", "--reason", "moving house"]);
+    let (_, output) = up.end("INT");
+    let lines: Vec<serde_json::Value> =
+        output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for line in &lines {
+        let message = line["message"].as_str().unwrap_or_default();
+        assert!(message.contains(' '), "no sentence: {line}");
+        let empty = line.as_object().unwrap().iter().find(|(_, value)| **value == *"" || value.is_null());
+        assert!(empty.is_none(), "an empty value: {line}");
+    }
+    let of = |key: &str, name: &str, level: &str, text: &str| {
+        let is = |line: &&serde_json::Value| {
+            line[key] == *name && line["level"] == *level && line["message"].as_str().unwrap().contains(text)
+        };
+        assert!(lines.iter().any(|line| is(&line)), "no {level} of {name} with {text:?} in:\n{output}");
+    };
+    of("replica", "brief-0", "INFO", "exited: exit 7");
+    of("replica", "brief-0", "ERROR", "hale restart brief-0");
+    of("target", "nobody", "DEBUG", "a check failed");
+    of("target", "nobody", "WARN", "connection_refused");
+    of("target", "nobody", "INFO", "moving house");
+    of("node", "local", "INFO", "hale stops");
+}
