@@ -7,7 +7,7 @@ use std::{
 
 use hale_api::{Client, ClientError, Collection, describe, events::EventQuery};
 use hale_model::{
-    Status,
+    Phase, Status,
     status::{Overview, ReplicaStatus, TargetStatus, WorkloadStatus},
 };
 use jiff::Timestamp;
@@ -229,8 +229,8 @@ fn replica_why(it: &ReplicaStatus, now: Timestamp) -> Cell {
             parts.push(word.to_owned());
         }
     }
-    // What went wrong before is not why a replica that serves is degraded.
-    if it.status != Status::Healthy && !it.ready {
+    // What went wrong before is not why a replica that serves and is well is degraded.
+    if it.status != Status::Healthy && (!it.ready || it.phase == Phase::Unhealthy) {
         let why = it.last_error.as_ref().or(it.last_transition.as_ref().map(|it| &it.reason));
         parts.extend(why.cloned());
     }
