@@ -141,15 +141,15 @@ mod tests {
         let events = (0..2000).map(|_| event(SignedDuration::ZERO));
         let flapping = (0..500).map(|n| outcome(n, (n % 2 == 0).then_some(Reason::Timeout)));
         let batch = memory.prepare(events.collect(), flapping.collect());
-        sqlx::raw_sql("PRAGMA max_page_count = 30; PRAGMA cache_size = 5")
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        // As SQLite does when the disk is full: it ends the whole transaction by itself.
+        let full = "CREATE TEMP TRIGGER disk BEFORE INSERT ON main.events
+                    BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
+        sqlx::raw_sql(full).execute(&mut connection).await.unwrap();
         for _ in 0..3 {
             let error = batch.write(&mut connection).await.unwrap_err();
             assert!(error.to_string().contains("full"), "{error}");
         }
-        sqlx::raw_sql("PRAGMA max_page_count = 1000000").execute(&mut connection).await.unwrap();
+        sqlx::raw_sql("DROP TRIGGER disk").execute(&mut connection).await.unwrap();
         batch.write(&mut connection).await.unwrap();
         assert_eq!(count(&mut connection, "events").await, 2000, "all of it, and only once");
     }
