@@ -11,7 +11,6 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::Arc,
@@ -28,19 +27,16 @@ use hale_supervisor::{
 };
 
 const SAMPLES: usize = 40;
-/// Where the program that is kept tells that it runs; without it this is the bench.
+/// Tells the program that is kept where to write that it runs.
 const LIVE: &str = "LIVE_FILE";
 /// What is promised.
 const RATIO: f64 = 0.7;
 
 fn main() {
-    if let Ok(file) = std::env::var(LIVE) {
-        return live(&file);
-    }
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("live");
     // A copy, so that both run the same file from the same place.
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_hale-test-live"), &program).unwrap();
     let mut runit = Runit::start(dir.path(), &program);
     let (of_runit, of_hale, keeper) = measure(dir.path(), &program);
     runit.end();
@@ -52,16 +48,6 @@ fn main() {
     println!("  hale / runit {ratio:.2} (at most {RATIO})");
     println!("keeper: {keeper} KiB resident");
     assert!(ratio <= RATIO, "hale took {ratio:.2} times as long as runit");
-}
-
-/// The program that is kept: tells that it runs, and waits to be killed.
-fn live(file: &str) {
-    let now = hale_keeper::clock::boot_nanos();
-    let mut file = fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
-    writeln!(file, "{} {now}", std::process::id()).unwrap();
-    loop {
-        std::thread::park();
-    }
 }
 
 fn measure(dir: &Path, program: &Path) -> (Vec<u64>, Vec<u64>, u64) {
