@@ -8,6 +8,7 @@ mod kit;
 mod probes;
 mod restart;
 mod start;
+mod thousand;
 
 use crate::Outcome;
 
@@ -30,6 +31,8 @@ enum Which {
     Start,
     /// Requests per CPU second, beside HAProxy (O13).
     Gateway,
+    /// CPU and memory of a thousand supervised replicas.
+    Thousand,
 }
 
 /// One benchmark: its name and how it is run.
@@ -41,6 +44,7 @@ const ALL: &[Bench] = &[
     (Which::Restart, restart::run),
     (Which::Start, start::run),
     (Which::Gateway, gateway::run),
+    (Which::Thousand, thousand::run),
 ];
 
 /// Runs those asked for, one after the other, and fails if one does.

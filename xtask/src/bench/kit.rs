@@ -25,24 +25,37 @@ impl Running {
     }
 
     /// Its process id.
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
     /// CPU time of the process so far, user and system, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64, String> {
-        let path = format!("/proc/{}/stat", self.pid());
-        let stat = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
-        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let ticks: Vec<f64> =
-            after_name.split(' ').skip(11).take(2).filter_map(|it| it.parse().ok()).collect();
-        // The unit of these fields is fixed at a hundredth of a second for user space (USER_HZ).
-        if ticks.len() == 2 {
-            Ok((ticks[0] + ticks[1]) / 100.0)
-        } else {
-            Err(format!("{path} is not understood"))
-        }
+        cpu_seconds(self.pid())
     }
+}
+
+/// CPU time of a process so far, user and system, without that of its children, in seconds.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64, String> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks: Vec<f64> = after_name.split(' ').skip(11).take(2).filter_map(|it| it.parse().ok()).collect();
+    // The unit of these fields is fixed at a hundredth of a second for user space (USER_HZ).
+    if ticks.len() == 2 {
+        Ok((ticks[0] + ticks[1]) / 100.0)
+    } else {
+        Err(format!("{path} is not understood"))
+    }
+}
+
+/// Resident memory of a process, in MiB.
+pub(crate) fn resident_mib(pid: u32) -> Result<f64, String> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: Option<f64> = line.and_then(|it| it.trim().trim_end_matches(" kB").parse().ok());
+    kib.map(|kib| kib / 1024.0).ok_or_else(|| format!("{path} is not understood"))
 }
 
 impl Drop for Running {
