@@ -1,6 +1,11 @@
 //! Ending a command with everything it has started.
 
-use std::{fs, io::Read};
+use std::{
+    collections::HashSet,
+    fs,
+    io::Read,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -16,12 +21,35 @@ pub(super) fn group(leader: Pid) {
     let _ = kill_process_group(leader, Signal::KILL);
 }
 
+/// Marks that wait to be looked for.
+static WAITING: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Held while `/proc` is looked through.
+static LOOKING: Mutex<()> = Mutex::new(());
+
 /// Kills every process that has `mark` (`NAME=value`) in its environment, those forked meanwhile too.
+///
+/// Looking through `/proc` costs as much as there are processes. When many checks run into their timeout at once, one
+/// look serves all that came before it began; else the looking itself would make the next ones late.
 pub(super) fn marked(mark: &str) {
+    lock(&WAITING).push(mark.to_owned());
+    let _one_at_a_time = lock(&LOOKING);
+    let marks = std::mem::take(&mut *lock(&WAITING));
+    // Empty: somebody looked for ours while we waited.
+    if !marks.is_empty() {
+        all_marked(&marks.iter().map(String::as_bytes).collect());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn all_marked(marks: &HashSet<&[u8]>) {
     for _ in 0..ROUNDS {
         let mut found = false;
         for pid in processes() {
-            if carries(pid, mark) {
+            if carries(pid, marks) {
                 found = true;
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -39,10 +67,10 @@ fn processes() -> Vec<Pid> {
         .collect()
 }
 
-fn carries(pid: Pid, mark: &str) -> bool {
+fn carries(pid: Pid, marks: &HashSet<&[u8]>) -> bool {
     let Ok(file) = fs::File::open(format!("/proc/{}/environ", pid.as_raw_nonzero())) else { return false };
     let mut environ = Vec::new();
     // A zombie's is empty, another user's can't be read.
     let read = file.take(MAX_ENVIRON).read_to_end(&mut environ);
-    read.is_ok() && environ.split(|b| *b == 0).any(|entry| entry == mark.as_bytes())
+    read.is_ok() && environ.split(|b| *b == 0).any(|entry| marks.contains(entry))
 }
