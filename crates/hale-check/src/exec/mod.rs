@@ -9,7 +9,10 @@ mod kill;
 
 use std::{
     io::{self, PipeReader},
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU64, Ordering},
@@ -134,8 +137,9 @@ impl ExecCheck {
         let mark = format!("{}-{}.{}-{count}", std::process::id(), now.tv_sec, now.tv_nsec);
         let prober = |error: io::Error| Fault::prober(format!("could not start a command: {error}"));
         let (reader, writer) = io::pipe().map_err(prober)?;
-        let mut command = Command::new(&self.command[0]);
+        let mut command = Command::new(self.program());
         command
+            .arg0(&self.command[0])
             .args(&self.command[1..])
             .env_clear()
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -153,6 +157,21 @@ impl ExecCheck {
         let child = command.spawn().map_err(|error| self.not_started(&error))?;
         drop(command);
         Running::new(child, mark, reader)
+    }
+
+    /// The program by its path. Found here and not by the kernel's helpers: with a `PATH` of its own a bare name makes
+    /// the standard library fork this whole process, where a path lets it use `posix_spawn`, which copies nothing.
+    fn program(&self) -> PathBuf {
+        let name = &self.command[0];
+        let path = self.env.iter().find(|(variable, _)| variable.as_str() == "PATH").map(|(_, value)| value);
+        let (Some(path), false) = (path, name.contains('/')) else { return PathBuf::from(name) };
+        let is_program = |file: &PathBuf| {
+            file.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+        };
+        std::env::split_paths(path)
+            .map(|folder| folder.join(name))
+            .find(is_program)
+            .unwrap_or_else(|| name.into())
     }
 
     fn not_started(&self, error: &io::Error) -> Fault {
