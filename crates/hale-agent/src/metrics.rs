@@ -215,7 +215,7 @@ impl Sink for AgentMetrics {
         match report {
             Report::Outcome(outcome) => self.outcome(&outcome),
             Report::Event(event) => self.event(&event.data),
-            Report::Removed { replica } => self.forget(&replica),
+            Report::Removed { replica, .. } => self.forget(&replica),
             Report::Endpoint(_) => {}
         }
     }

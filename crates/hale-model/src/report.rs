@@ -17,10 +17,12 @@ pub enum Report {
     Outcome(OutcomeRecord),
     /// Where a replica is reached, and whether it may be, has changed. Told before the event that explains it.
     Endpoint(EndpointReport),
-    /// A replica is no longer declared.
+    /// A replica is no longer declared, or no longer placed here, and nothing is left of it.
     Removed {
         /// Its name.
         replica: String,
+        /// The number of the placement that is over.
+        generation: u64,
     },
 }
 

@@ -82,7 +82,7 @@ async fn what_is_declared_comes_up_and_what_is_not_goes() {
     let gone = world.supervisor.wait("web", "gone", MINUTE, |_| false).await;
     assert_eq!(gone, Err(SupervisorError::NotFound { name: "web".into() }));
     assert_eq!(world.runtime.alive(), 0);
-    let removed = |report: &Report| matches!(report, Report::Removed { replica } if replica == "web-1");
+    let removed = |report: &Report| matches!(report, Report::Removed { replica, .. } if replica == "web-1");
     assert!(world.told.reports().iter().any(removed));
 }
 

@@ -66,7 +66,7 @@ fn the_health_gauge_moves_at_the_threshold_only() {
 fn the_series_of_a_removed_replica_go() {
     let (registry, metrics) = counted();
     metrics.report(outcome(Some(ProbeKind::Liveness), Some(Reason::Timeout), 3));
-    metrics.report(Report::Removed { replica: "web-0".into() });
+    metrics.report(Report::Removed { replica: "web-0".into(), generation: 1 });
     assert!(!scrape(&registry).contains("web-0"));
 }
 

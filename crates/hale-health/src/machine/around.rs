@@ -36,7 +36,9 @@ impl Around<'_> {
         if !ready {
             return None;
         }
-        if !self.reachable && (self.others_ready_here == 0 || self.others_restarting > 0) {
+        // Where none has to stay available there is nothing that the server could know better.
+        let spares = self.others_ready_here > 0 || self.min_available == 0;
+        if !self.reachable && (!spares || self.others_restarting > 0) {
             return Some(
                 "the server can't be asked, and no other replica of this node is ready to spare it"
                     .to_owned(),

@@ -48,6 +48,11 @@ impl Rolling {
         &self.by
     }
 
+    /// Those whose turn has not come.
+    pub(super) fn left(self) -> impl Iterator<Item = u32> {
+        self.left.into_iter()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let current = self.current.as_ref()?;
         let stalled = current.since + self.progress_deadline;

@@ -7,16 +7,16 @@ use std::{
 
 use super::{
     By, Decision, Dependency, Elsewhere, Handled, Input, Note, Observer, Pause, PauseScope, Replica,
-    WorkloadInput, around::Around, rolling::Rolling,
+    WorkloadInput, around::Around, placed::Arrival, rolling::Rolling,
 };
 use crate::{Chance, Impossible, Incarnation, Phase, ReplicaPolicy, Time, WorkloadHealth, WorkloadPolicy};
 
 /// One replica and what its workload keeps of it.
 #[derive(Debug)]
-struct Slot {
-    replica: Replica,
+pub(super) struct Slot {
+    pub(super) replica: Replica,
     /// No longer wanted: forgotten once it has stopped.
-    leaving: bool,
+    pub(super) leaving: bool,
     deadline: Option<Time>,
     /// Counted as ready, as restarting for a probe, as waiting for others.
     counted: (bool, bool, bool),
@@ -28,10 +28,13 @@ struct Slot {
 /// [`Workload::tick`]. Time must not run backwards; if it does, the latest moment seen stands.
 #[derive(Debug)]
 pub struct Workload {
-    together: WorkloadPolicy,
+    pub(super) together: WorkloadPolicy,
     policy: Arc<ReplicaPolicy>,
-    desired: u32,
-    slots: BTreeMap<u32, Slot>,
+    /// Those that are wanted here.
+    pub(super) wanted: BTreeSet<u32>,
+    /// How many are wanted over all nodes.
+    of: u32,
+    pub(super) slots: BTreeMap<u32, Slot>,
     timers: BTreeSet<(Time, u32)>,
     ready: u32,
     restarting: u32,
@@ -42,8 +45,10 @@ pub struct Workload {
     elsewhere: Elsewhere,
     pause: Option<Pause>,
     stopped: Option<By>,
-    rolling: Option<Rolling>,
+    pub(super) rolling: Option<Rolling>,
     numbers: BTreeMap<u32, Incarnation>,
+    /// What was said of replicas that are yet to be created.
+    pub(super) arrivals: BTreeMap<u32, Arrival>,
     chance: Chance,
     now: Time,
 }
@@ -55,7 +60,8 @@ impl Workload {
         Self {
             together,
             policy: Arc::new(policy),
-            desired: 0,
+            wanted: BTreeSet::new(),
+            of: 0,
             slots: BTreeMap::new(),
             timers: BTreeSet::new(),
             ready: 0,
@@ -68,6 +74,7 @@ impl Workload {
             stopped: None,
             rolling: None,
             numbers: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
             chance: Chance::new(seed),
             now: Time::ZERO,
         }
@@ -84,16 +91,29 @@ impl Workload {
     /// Changes how many replicas are wanted: new ones are started, the highest ordinals are stopped and then
     /// [`Decision::Removed`].
     pub fn set_replicas(&mut self, now: Time, desired: u32, out: &mut Vec<(u32, Decision)>) {
+        self.set_ordinals(now, (0..desired).collect(), desired, out);
+    }
+
+    /// Changes which replicas are wanted here, out of `of` over all nodes: new ones are started, those that are gone
+    /// are stopped and then [`Decision::Removed`]. Rules that count the replicas of a workload (H20) count by `of`.
+    pub fn set_ordinals(
+        &mut self,
+        now: Time,
+        ordinals: BTreeSet<u32>,
+        of: u32,
+        out: &mut Vec<(u32, Decision)>,
+    ) {
         let now = self.advance(now);
-        self.desired = desired;
-        let gone: Vec<u32> = self.slots.range(desired..).map(|(ordinal, _)| *ordinal).collect();
+        self.of = of;
+        self.wanted = ordinals;
+        let gone: Vec<u32> = self.slots.keys().copied().filter(|it| !self.wanted.contains(it)).collect();
         for ordinal in gone {
             if let Some(slot) = self.slots.get_mut(&ordinal).filter(|slot| !slot.leaving) {
                 slot.leaving = true;
                 self.tell(now, ordinal, Input::Stop { by: By::Declaration }, out);
             }
         }
-        for ordinal in 0..desired {
+        for ordinal in self.wanted.clone() {
             match self.slots.get_mut(&ordinal) {
                 None => self.create(now, ordinal, out),
                 Some(slot) if slot.leaving => {
@@ -108,21 +128,23 @@ impl Workload {
 
     fn create(&mut self, now: Time, ordinal: u32, out: &mut Vec<(u32, Decision)>) {
         let last = self.numbers.get(&ordinal).copied().unwrap_or_default();
-        let mut replica = Replica::new(Arc::clone(&self.policy), last);
+        let Arrival { policy, stopped, pauses } = self.arrivals.remove(&ordinal).unwrap_or_default();
+        let mut replica = Replica::new(policy.unwrap_or_else(|| Arc::clone(&self.policy)), last);
         replica.blind = matches!(self.observer, Observer::Blind { .. });
         let slot = Slot { replica, leaving: false, deadline: None, counted: (false, false, false) };
         self.slots.insert(ordinal, slot);
-        if let Some(pause) = self.pause.clone() {
-            self.tell(now, ordinal, Input::Pause { scope: PauseScope::Workload, pause }, out);
+        let of_all = self.pause.clone().map(|pause| (PauseScope::Workload, pause));
+        for (scope, pause) in of_all.into_iter().chain(pauses) {
+            self.tell(now, ordinal, Input::Pause { scope, pause }, out);
         }
-        let first = match self.stopped.clone() {
+        let first = match stopped.or_else(|| self.stopped.clone()) {
             Some(by) => Input::Stop { by },
             None => Input::Start { by: By::Declaration },
         };
         self.tell(now, ordinal, first, out);
     }
 
-    /// Changes the settings. Probes whose timing changed begin anew; all else holds from now on.
+    /// Changes the settings of all. Probes whose timing changed begin anew; all else holds from now on.
     pub fn set_policy(
         &mut self,
         now: Time,
@@ -228,10 +250,21 @@ impl Workload {
         self.slots.iter().map(|(ordinal, slot)| (*ordinal, &slot.replica))
     }
 
-    /// How many replicas are wanted.
+    /// How many replicas are wanted here.
     #[must_use]
-    pub const fn desired(&self) -> u32 {
-        self.desired
+    pub fn desired(&self) -> u32 {
+        u32::try_from(self.wanted.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether this replica is wanted here.
+    #[must_use]
+    pub fn wants(&self, ordinal: u32) -> bool {
+        self.wanted.contains(&ordinal)
+    }
+
+    /// Those that are wanted here.
+    pub fn wanted(&self) -> impl Iterator<Item = u32> {
+        self.wanted.iter().copied()
     }
 
     /// How many are ready.
@@ -255,7 +288,8 @@ impl Workload {
     /// How it is, by counting its replicas (H28).
     #[must_use]
     pub fn health(&self, now: Time) -> WorkloadHealth {
-        WorkloadHealth::of(self.desired, self.slots.range(..self.desired).map(|(_, slot)| &slot.replica), now)
+        let wanted = self.slots.iter().filter(|(ordinal, _)| self.wants(**ordinal));
+        WorkloadHealth::of(self.desired(), wanted.map(|(_, slot)| &slot.replica), now)
     }
 
     fn on_dependency(&mut self, now: Time, dependency: Dependency, out: &mut Vec<(u32, Decision)>) {
@@ -279,7 +313,7 @@ impl Workload {
         }
     }
 
-    fn advance(&mut self, now: Time) -> Time {
+    pub(super) fn advance(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         self.now
     }
@@ -314,7 +348,7 @@ impl Workload {
     }
 
     /// Gives a replica an input, lets it settle, and counts it anew.
-    fn touch(
+    pub(super) fn touch(
         &mut self,
         now: Time,
         ordinal: u32,
@@ -336,8 +370,8 @@ impl Workload {
             others_restarting: (self.restarting - u32::from(slot.counted.1))
                 .saturating_add(restarting_elsewhere),
             reachable,
-            min_available: self.together.min_available(self.desired),
-            max_concurrent: self.together.max_concurrent_restarts(self.desired),
+            min_available: self.together.min_available(self.of),
+            max_concurrent: self.together.max_concurrent_restarts(self.of),
             max_hold: self.together.max_hold,
             chance: &mut self.chance,
         };
@@ -388,7 +422,7 @@ impl Workload {
     }
 
     /// Lets those that wait for others look again, those that tripped first before the rest, until nothing changes.
-    fn settle_waiting(&mut self, now: Time, out: &mut Vec<(u32, Decision)>) {
+    pub(super) fn settle_waiting(&mut self, now: Time, out: &mut Vec<(u32, Decision)>) {
         for _ in 0..=self.slots.len() {
             let before = (self.ready, self.restarting);
             let mut order: Vec<(Option<Time>, u32)> = self
@@ -407,7 +441,7 @@ impl Workload {
     }
 
     /// Takes the next steps of a rolling restart.
-    fn roll(&mut self, now: Time, out: &mut Vec<(u32, Decision)>) {
+    pub(super) fn roll(&mut self, now: Time, out: &mut Vec<(u32, Decision)>) {
         while let Some(mut rolling) = self.rolling.take() {
             let step = rolling.step(now, |ordinal| self.replica(ordinal));
             match step {

@@ -19,7 +19,7 @@ use super::{
 
 /// Whether a changed declaration takes a new instance; other changes (probes, thresholds, policy, number) take effect
 /// on those that run.
-fn takes_new_instance(old: &Workload, new: &Workload) -> bool {
+pub(super) fn takes_new_instance(old: &Workload, new: &Workload) -> bool {
     old.run != new.run || old.ports != new.ports || old.resources != new.resources
 }
 
@@ -72,19 +72,27 @@ impl Core {
     }
 
     pub(super) fn create(&mut self, now: Time, spec: Arc<Workload>) {
-        let name = spec.name.clone();
         self.tell_applied(&spec, Change::Created);
+        self.enter(now, &spec);
+        self.feed_all(now, &spec.name, |machine, now, out| machine.set_replicas(now, spec.replicas, out));
+        self.unsettled = true;
+    }
+
+    /// Enters a unit without replicas.
+    pub(super) fn enter(&mut self, now: Time, spec: &Arc<Workload>) {
+        let name = spec.name.clone();
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let machine = hale_health::Workload::new(spec.together, spec.policy.clone(), self.seed);
-        self.units.insert(name.clone(), Unit::new(Arc::clone(&spec), machine));
+        self.units.insert(name.clone(), Unit::new(Arc::clone(spec), machine, self.world.generation));
         // What it depends on, and whether probes can be believed, is told before it could start.
         let observer = self.world.observer.as_ref().map(|it| it.borrow().clone());
         if let Some(observer) = observer.filter(|it| *it != Observer::Sound) {
             self.feed_workload(now, &name, WorkloadInput::Observer(observer));
         }
+        if let Some(elsewhere) = self.elsewhere.get(&name).copied() {
+            self.feed_workload(now, &name, WorkloadInput::Elsewhere(elsewhere));
+        }
         self.tell_dependency(now, &name);
-        self.feed_all(now, &name, |machine, now, out| machine.set_replicas(now, spec.replicas, out));
-        self.unsettled = true;
     }
 
     fn change(&mut self, now: Time, name: &str, spec: Arc<Workload>) {
@@ -113,7 +121,7 @@ impl Core {
                 probe(&old, *kind).map(|it| &it.check) != probe(&spec, *kind).map(|it| &it.check)
             };
             for kind in ProbeKind::ALL.into_iter().filter(asks_otherwise) {
-                unit.ask_anew(&self.world, kind);
+                unit.ask_anew(&self.world, kind, None);
             }
         }
     }

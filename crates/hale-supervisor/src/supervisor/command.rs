@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use hale_health::{ProbeKind, Status};
+use hale_health::{Elsewhere, ProbeKind, Status};
 use hale_model::{spec::Workload, status::WorkloadStatus};
 use tokio::sync::oneshot;
 
 use crate::prober::Asked;
 
 use super::{
+    assign::Assignment,
     handle::{Applied, Pause, SupervisorError},
     roll::Rolling,
 };
@@ -19,6 +20,10 @@ type Answer<T> = oneshot::Sender<Result<T, SupervisorError>>;
 pub(super) enum Command {
     Apply {
         workloads: Vec<Arc<Workload>>,
+        answer: Answer<Vec<Applied>>,
+    },
+    Assign {
+        assignments: Vec<Assignment>,
         answer: Answer<Vec<Applied>>,
     },
     Restart {
@@ -58,6 +63,10 @@ pub(super) enum Command {
     Dependency {
         name: String,
         status: Option<Status>,
+    },
+    Elsewhere {
+        workload: String,
+        elsewhere: Elsewhere,
     },
     /// Answered when nothing is left.
     Shutdown {

@@ -37,6 +37,7 @@ impl Core {
         // Whoever asked may have gone away; that changes nothing.
         match command {
             Command::Apply { workloads, answer } => drop(answer.send(self.apply(now, workloads))),
+            Command::Assign { assignments, answer } => drop(answer.send(self.assign(now, assignments))),
             Command::Restart { name, by, answer } => drop(answer.send(self.restart(now, &name, by))),
             Command::Stop { name, by, answer } => {
                 let stop = |by: &By| WorkloadInput::Stop { by: by.clone() };
@@ -62,6 +63,7 @@ impl Core {
                 self.outside.insert(name, status);
                 self.unsettled = true;
             }
+            Command::Elsewhere { workload, elsewhere } => self.tell_elsewhere(now, workload, elsewhere),
             Command::Shutdown { hurry, answer } => {
                 let shutdown =
                     self.shutdown.get_or_insert(Shutdown { hurry: false, waiting: Vec::new(), done: false });
@@ -166,13 +168,19 @@ impl Core {
         input: impl Fn() -> Input,
     ) -> Result<(), SupervisorError> {
         self.open()?;
-        let unit = self.units.get(&named.workload).filter(|unit| probe(&unit.spec, kind).is_some());
-        let Some(unit) = unit else {
-            return Err(SupervisorError::NoSuchProbe { name: name.to_owned(), probe: kind });
+        let Some(unit) = self.units.get(&named.workload) else {
+            return Err(SupervisorError::NotFound { name: name.to_owned() });
         };
-        let all: Vec<u32> = unit.machine.replicas().map(|(ordinal, _)| ordinal).collect();
-        for ordinal in all.into_iter().filter(|it| named.ordinal.is_none_or(|only| only == *it)) {
-            self.feed(now, &named.workload, ordinal, input());
+        let named = |ordinal: &u32| named.ordinal.is_none_or(|only| only == *ordinal);
+        let asked = |ordinal: &u32| probe(unit.spec_of(*ordinal), kind).is_some();
+        let all = unit.machine.replicas().map(|(ordinal, _)| ordinal);
+        let all: Vec<u32> = all.filter(named).filter(asked).collect();
+        if all.is_empty() && probe(&unit.spec, kind).is_none() {
+            return Err(SupervisorError::NoSuchProbe { name: name.to_owned(), probe: kind });
+        }
+        let workload = unit.spec.name.clone();
+        for ordinal in all {
+            self.feed(now, &workload, ordinal, input());
         }
         self.unsettled = true;
         Ok(())
@@ -183,8 +191,8 @@ impl Core {
         let Named { workload, ordinal } = self.find(name)?;
         let Some(unit) = self.units.get(&workload) else { return Ok(Vec::new()) };
         let slots = unit.slots.iter().filter(|(it, _)| ordinal.is_none_or(|only| only == **it));
-        let runs = slots.filter_map(|(_, slot)| slot.run.as_ref());
-        Ok(runs.flat_map(|run| unit.asks(run)).collect())
+        let runs = slots.filter_map(|(ordinal, slot)| Some((*ordinal, slot.run.as_ref()?)));
+        Ok(runs.flat_map(|(ordinal, run)| unit.asks(ordinal, run)).collect())
     }
 
     fn status(&self, now: Time, name: Option<&str>) -> Result<Vec<WorkloadStatus>, SupervisorError> {

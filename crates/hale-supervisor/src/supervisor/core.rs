@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use hale_health::{Decision, Generation, Input, Observer, Status, Time, WorkloadInput};
+use hale_health::{Decision, Elsewhere, Generation, Input, Observer, Status, Time, WorkloadInput};
 use hale_model::{
     event::{EventData, Forensics, NewEvent},
     report::Report,
@@ -86,8 +86,10 @@ pub(super) struct Core {
     pub(super) units: BTreeMap<String, Unit>,
     /// When which unit wants to be woken.
     due: BTreeSet<(Time, String)>,
-    /// What is known of dependencies that are not units: targets.
+    /// What is known of dependencies beside the units: of targets, and of workloads over all nodes.
     pub(super) outside: HashMap<String, Option<Status>>,
+    /// What goes on on other nodes, by workload (H20).
+    pub(super) elsewhere: HashMap<String, Elsewhere>,
     /// The names of the last list that was applied: those that are still to be created count as there, too.
     pub(super) declared: BTreeSet<String>,
     /// Dependencies that have been well at least once.
@@ -114,6 +116,7 @@ impl Core {
             units: BTreeMap::new(),
             due: BTreeSet::new(),
             outside: HashMap::new(),
+            elsewhere: HashMap::new(),
             declared: BTreeSet::new(),
             came_up: BTreeSet::new(),
             shutdown: None,
@@ -180,6 +183,7 @@ impl Core {
             self.settle_dependencies(now);
             self.settle_rounds(now);
             self.settle_removed();
+            self.settle_arrivals(now);
             self.settle_shutdown(now);
             self.version.send_modify(|version| *version = version.wrapping_add(1));
         }

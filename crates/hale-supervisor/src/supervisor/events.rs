@@ -159,7 +159,9 @@ impl Core {
     fn show_guard(&mut self, now: Time, id: &InstanceId, outcome: &Outcome) {
         let Some(guard) = self.world.guard.clone() else { return };
         let Some((unit, ordinal)) = present(&mut self.units, id) else { return };
-        let Some(check) = probe(&unit.spec, outcome.probe).map(|probe| &probe.check) else { return };
+        let Some(check) = probe(unit.spec_of(ordinal), outcome.probe).map(|probe| &probe.check) else {
+            return;
+        };
         let run = unit.slots.get(&ordinal).and_then(|slot| slot.run.as_ref());
         let own = run.and_then(|run| run.started.as_ref()).map(|started| started.address);
         let failed = match &outcome.verdict {

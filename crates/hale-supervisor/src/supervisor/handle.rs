@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hale_health::{ProbeKind, Status};
+use hale_health::{Elsewhere, ProbeKind, Status};
 use hale_model::{
     spec::Workload,
     status::{ReplicaStatus, WorkloadStatus},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{command::Command, roll::Rolling};
+use super::{assign::Assignment, command::Command, roll::Rolling};
 use crate::{clock::Clock, prober::Asked};
 
 /// Why something asked of a supervisor was not done.
@@ -29,8 +29,8 @@ pub enum SupervisorError {
         /// The kind that was asked for.
         probe: ProbeKind,
     },
-    /// Two workloads of one list have the same name.
-    #[error("workload {name} is declared twice")]
+    /// Two workloads or placements of one list have the same name.
+    #[error("{name} is declared twice")]
     Duplicate {
         /// The name.
         name: String,
@@ -60,10 +60,10 @@ pub enum SupervisorError {
     Closed,
 }
 
-/// What became of one declared workload.
+/// What became of one declared workload, or of one placed replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The workload.
+    /// The workload or replica.
     pub name: String,
     /// What changed.
     pub change: Change,
@@ -78,6 +78,8 @@ pub enum Change {
     Updated,
     /// It is as it was.
     Unchanged,
+    /// It is as it was, under a new number of its placement.
+    Granted,
     /// It is no longer declared.
     Deleted,
 }
@@ -90,6 +92,7 @@ impl Change {
             Self::Created => "created",
             Self::Updated => "updated",
             Self::Unchanged => "unchanged",
+            Self::Granted => "granted",
             Self::Deleted => "deleted",
         }
     }
@@ -131,6 +134,34 @@ impl SupervisorHandle {
     /// [`SupervisorError::Duplicate`] when a name is there twice; nothing is changed then.
     pub async fn apply(&self, workloads: Vec<Arc<Workload>>) -> Result<Vec<Applied>, SupervisorError> {
         self.ask(|answer| Command::Apply { workloads, answer }).await?
+    }
+
+    /// Makes these the replicas that are placed here, all of them, each with the number of its placement (S9). What is
+    /// missing is stopped, with drain and grace, and then removed. Of two of one replica the later placement counts.
+    ///
+    /// Under the same number a changed declaration takes effect as by [`SupervisorHandle::apply`]. A new number for the
+    /// same declaration only grants it anew: the run goes on, and is told under the new number from now on (its
+    /// `HALE_GENERATION` is the old one until its next start). With another declaration the old run is drained and
+    /// ended, and the new one starts once nothing is left of it: two placements of one replica never run at once.
+    ///
+    /// Returns once this is taken on, by replica; the deleted ones last. A supervisor is told what to run by this or
+    /// by [`SupervisorHandle::apply`], not by both.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Duplicate`] when one placement is there twice; nothing is changed then.
+    pub async fn assign(&self, assignments: Vec<Assignment>) -> Result<Vec<Applied>, SupervisorError> {
+        self.ask(|answer| Command::Assign { assignments, answer }).await?
+    }
+
+    /// Tells what goes on with the replicas of a workload on other nodes (H20). It holds until it is told otherwise,
+    /// also for a workload that comes here later; without a word there are none.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Closed`].
+    pub async fn set_elsewhere(&self, workload: &str, elsewhere: Elsewhere) -> Result<(), SupervisorError> {
+        let workload = workload.to_owned();
+        let told = self.commands.send(Command::Elsewhere { workload, elsewhere }).await;
+        told.map_err(|_| SupervisorError::Closed)
     }
 
     /// Asks for a restart by a person: of a replica at once, of a workload replica by replica (C12). Returns once it
@@ -262,8 +293,9 @@ impl SupervisorHandle {
         }
     }
 
-    /// How something that is not this supervisor's own but that its workloads depend on is: a target (H21). `None`:
-    /// nothing is known of it, or it is not there any more.
+    /// How something that its workloads depend on is as a whole (H21): a target, or a workload over all nodes, which
+    /// counts more than what this supervisor sees of it itself. `None`: nothing more is known of it, or it is not
+    /// there any more.
     ///
     /// # Errors
     /// [`SupervisorError::Closed`].

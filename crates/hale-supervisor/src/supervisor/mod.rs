@@ -16,6 +16,7 @@
 //! ```
 
 mod apply;
+mod assign;
 mod command;
 mod commands;
 mod core;
@@ -39,13 +40,14 @@ use hale_health::{Generation, Observer};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
+pub use self::{
+    assign::{Assignment, PlacedPause},
+    handle::{Applied, Change, Pause, SupervisorError, SupervisorHandle},
+    roll::Rolling,
+};
 use self::{
     command::Command,
     core::{Back, Core, Event, World},
-};
-pub use self::{
-    handle::{Applied, Change, Pause, SupervisorError, SupervisorHandle},
-    roll::Rolling,
 };
 use crate::{
     clock::{BootClock, Clock},

@@ -71,8 +71,10 @@ fn asked(id: &InstanceId, outcome: Outcome) -> Asked {
 impl Unit {
     /// Whether a process may have something to say.
     pub(super) fn is_notified(&self) -> bool {
-        let probes = [&self.spec.startup, &self.spec.liveness, &self.spec.readiness];
-        probes.into_iter().flatten().any(|probe| matches!(probe.check, Check::Notify))
+        let own = self.slots.values().filter_map(|slot| slot.spec.as_ref());
+        let specs = std::iter::once(&self.spec).chain(own);
+        let mut probes = specs.flat_map(|spec| [&spec.startup, &spec.liveness, &spec.readiness]).flatten();
+        probes.any(|probe| matches!(probe.check, Check::Notify))
     }
 
     /// When the first watchdog of its runs wants to be woken.

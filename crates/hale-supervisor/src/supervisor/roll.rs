@@ -45,7 +45,7 @@ pub(super) struct Round {
 impl Round {
     /// Follows these replicas of a unit.
     pub(super) fn follow(unit: &Unit, name: &str, only: Option<u32>, now: Time) -> (Self, Rolling) {
-        let wanted = |ordinal: u32| only.map_or(ordinal < unit.machine.desired(), |only| only == ordinal);
+        let wanted = |ordinal: u32| only.map_or(unit.machine.wants(ordinal), |only| only == ordinal);
         let left: VecDeque<_> = unit
             .machine
             .replicas()

@@ -31,11 +31,13 @@ fn known(unit: &Unit, now: Time) -> Known {
 
 impl Core {
     fn known(&self, now: Time, name: &str) -> Known {
-        match (self.units.get(name), self.outside.get(name)) {
-            (Some(unit), _) => known(unit, now),
-            (None, Some(Some(Status::Healthy | Status::Degraded))) => Known::Well,
-            (None, Some(Some(Status::Failing))) => Known::Failing,
-            (None, _) => Known::Nothing,
+        // What is known of all of it counts more than what is known of the part that runs here.
+        match (self.outside.get(name), self.units.get(name)) {
+            (Some(Some(Status::Healthy | Status::Degraded)), _) => Known::Well,
+            (Some(Some(Status::Failing)), _) => Known::Failing,
+            (Some(Some(Status::Unknown)), _) => Known::Nothing,
+            (_, Some(unit)) => known(unit, now),
+            (_, None) => Known::Nothing,
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use hale_health::{Exit, Incarnation, Input, Time, Watchdog};
+use hale_health::{Exit, Generation, Incarnation, Input, Time, Watchdog};
 use hale_model::{
     event::{Forensics, Instance},
     report::EndpointReport,
@@ -14,6 +14,7 @@ use hale_model::{
 };
 use jiff::Timestamp;
 
+use super::assign::{Assignment, Wish};
 use crate::{
     process::Masker,
     runtime::{InstanceId, Started},
@@ -26,6 +27,15 @@ const RECENT: usize = 30;
 pub(super) struct Slot {
     /// `web-0`.
     pub(super) name: String,
+    /// The number of its placement, as it is told. A run that was granted a later one has been started under an
+    /// earlier, and its runtime knows it by that.
+    pub(super) generation: Generation,
+    /// What it was placed with; as its workload is declared when absent.
+    pub(super) spec: Option<Arc<Workload>>,
+    /// What is wished of it beside running, as it was placed.
+    pub(super) wish: Wish,
+    /// What takes its place once nothing of it is left.
+    pub(super) next: Option<Box<Assignment>>,
     /// Its last run.
     pub(super) run: Option<Run>,
     /// What was told of its endpoint last.
@@ -67,8 +77,9 @@ pub(super) struct Early {
 }
 
 impl Slot {
-    pub(super) fn new(name: String) -> Self {
-        Self { name, run: None, told: None, forensics: None }
+    pub(super) fn new(name: String, generation: Generation) -> Self {
+        let wish = Wish::default();
+        Self { name, generation, spec: None, wish, next: None, run: None, told: None, forensics: None }
     }
 
     /// The run of this number, if it is the last one.
@@ -86,7 +97,7 @@ impl Slot {
             runtime: runtime.to_owned(),
             pid: started.and_then(|it| it.pid),
             container_id: started.and_then(|it| it.container_id.clone()),
-            generation: run.map_or(0, |run| run.id.generation.0),
+            generation: self.generation.0,
             incarnation: run.map_or(0, |run| run.id.incarnation.0),
         }
     }

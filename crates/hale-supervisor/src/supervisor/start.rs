@@ -24,9 +24,9 @@ const FORENSICS_BYTES: usize = 256 * 1024;
 
 /// Starts a run of a replica.
 pub(super) fn spawn(unit: &mut Unit, world: &World, ordinal: u32, incarnation: Incarnation) {
-    let spec = Arc::clone(&unit.spec);
+    let spec = Arc::clone(unit.spec_of(ordinal));
     let slot = unit.slot(ordinal);
-    let id = InstanceId { replica: slot.name.clone(), generation: world.generation, incarnation };
+    let id = InstanceId { replica: slot.name.clone(), generation: slot.generation, incarnation };
     let ports = world.ports.assign(&slot.name, &spec.ports);
     let known = ports.as_ref().cloned().unwrap_or_default();
     slot.run = Some(Run::new(id.clone(), Arc::clone(&spec), known));

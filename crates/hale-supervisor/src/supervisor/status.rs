@@ -53,7 +53,7 @@ fn replica(unit: &Unit, world: &World, now: Time, ordinal: u32, it: &hale_health
         started_at: it.started_at().map(|at| clock.wall_at(at)),
         uptime_seconds: it.started_at().map(|at| now.since(at).as_secs_f64()),
         next_start_at: it.next_start().map(|at| clock.wall_at(at)),
-        generation: world.generation.0,
+        generation: slot.map_or(unit.generation, |slot| slot.generation).0,
         incarnation: it.incarnation().0,
         probes: probes.collect(),
         last_transition: it

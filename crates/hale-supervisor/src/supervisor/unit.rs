@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use hale_health::{Decision, Dependency, Incarnation, Note, Phase, ProbeKind, Time};
+use hale_health::{Decision, Dependency, Generation, Incarnation, Note, Phase, ProbeKind, Time};
 use hale_model::{
     report::{EndpointReport, Report},
     spec::{Check, Probe, Workload},
@@ -10,6 +10,7 @@ use hale_model::{
 use tracing::info;
 
 use super::{
+    assign::Assignment,
     core::World,
     events::guard_name,
     notes, notify,
@@ -21,8 +22,10 @@ use crate::prober::Ask;
 
 /// One workload.
 pub(super) struct Unit {
-    /// What is declared.
+    /// What is declared; where replicas are placed one by one, the declaration that was placed last.
     pub(super) spec: Arc<Workload>,
+    /// The number of the placement of what is not placed one by one.
+    pub(super) generation: Generation,
     pub(super) machine: hale_health::Workload,
     pub(super) slots: BTreeMap<u32, Slot>,
     /// What its machine was told of its dependencies last.
@@ -33,6 +36,8 @@ pub(super) struct Unit {
     pub(super) leaving: bool,
     /// Declared anew while it was leaving.
     pub(super) again: Option<Arc<Workload>>,
+    /// Placements whose replica may be created now.
+    pub(super) arriving: Vec<Assignment>,
     /// Told to stop by the shutdown.
     pub(super) stopping: bool,
     /// When it was scheduled to be woken.
@@ -51,15 +56,17 @@ pub(super) const fn probe(spec: &Workload, kind: ProbeKind) -> Option<&Probe> {
 }
 
 impl Unit {
-    pub(super) fn new(spec: Arc<Workload>, machine: hale_health::Workload) -> Self {
+    pub(super) fn new(spec: Arc<Workload>, machine: hale_health::Workload, generation: Generation) -> Self {
         Self {
             spec,
+            generation,
             machine,
             slots: BTreeMap::new(),
             dependency: Dependency::Ok,
             rounds: Vec::new(),
             leaving: false,
             again: None,
+            arriving: Vec::new(),
             stopping: false,
             due: None,
             said: false,
@@ -74,8 +81,13 @@ impl Unit {
     }
 
     pub(super) fn slot(&mut self, ordinal: u32) -> &mut Slot {
-        let spec = &self.spec;
-        self.slots.entry(ordinal).or_insert_with(|| Slot::new(spec.replica_name(ordinal)))
+        let (spec, generation) = (&self.spec, self.generation);
+        self.slots.entry(ordinal).or_insert_with(|| Slot::new(spec.replica_name(ordinal), generation))
+    }
+
+    /// What a replica is a replica of, as it is declared or was placed.
+    pub(super) fn spec_of(&self, ordinal: u32) -> &Arc<Workload> {
+        self.slots.get(&ordinal).and_then(|slot| slot.spec.as_ref()).unwrap_or(&self.spec)
     }
 
     /// Carries out what the machine decided, in order; but what consumers of endpoints must know comes first (H13),
@@ -145,10 +157,7 @@ impl Unit {
 
     fn instance(&mut self, world: &World, ordinal: u32) -> hale_model::event::Instance {
         let workload = self.spec.name.clone();
-        let mut instance = self.slot(ordinal).instance(&workload, &world.node, world.runtime.name());
-        // Before its first run a replica has been placed already.
-        instance.generation = instance.generation.max(world.generation.0);
-        instance
+        self.slot(ordinal).instance(&workload, &world.node, world.runtime.name())
     }
 
     fn note(&mut self, world: &World, ordinal: u32, note: Note) {
@@ -188,7 +197,9 @@ impl Unit {
         self.forget_probes(world, ordinal);
         if let Some(slot) = self.slots.remove(&ordinal) {
             world.ports.release(&slot.name);
-            world.sink.report(Report::Removed { replica: slot.name });
+            let generation = slot.generation.0;
+            self.arriving.extend(slot.next.map(|it| *it));
+            world.sink.report(Report::Removed { replica: slot.name, generation });
         }
     }
 
@@ -201,7 +212,7 @@ impl Unit {
         when: (Duration, bool),
     ) {
         // As declared now: a changed probe is asked of the instances that run, too.
-        let spec = Arc::clone(&self.spec);
+        let spec = Arc::clone(self.spec_of(ordinal));
         let Some(run) = self.slot(ordinal).run_of(incarnation) else { return };
         let (Some(probe), Some(started)) = (probe(&spec, kind), run.started.clone()) else { return };
         let timing = &probe.timing;
@@ -258,18 +269,20 @@ impl Unit {
     }
 
     /// What is being asked of a run.
-    pub(super) fn asks(&self, run: &Run) -> impl Iterator<Item = Ask> {
+    pub(super) fn asks(&self, ordinal: u32, run: &Run) -> impl Iterator<Item = Ask> {
+        let spec = self.spec_of(ordinal);
         ProbeKind::ALL.into_iter().filter(|kind| run.probing[*kind as usize]).filter_map(|kind| {
-            let probe = probe(&self.spec, kind).filter(|probe| !matches!(probe.check, Check::Notify))?;
+            let probe = probe(spec, kind).filter(|probe| !matches!(probe.check, Check::Notify))?;
             Some(start::ask(run, run.started.as_ref()?, probe, kind))
         })
     }
 
-    /// Asks the declared check of a kind from now on, of every instance that is asked one now.
-    pub(super) fn ask_anew(&mut self, world: &World, kind: ProbeKind) {
+    /// Asks the declared check of a kind from now on, of every instance that is asked one now, or of one.
+    pub(super) fn ask_anew(&mut self, world: &World, kind: ProbeKind, only: Option<u32>) {
         let asked: Vec<_> = self
             .slots
             .iter()
+            .filter(|(ordinal, _)| only.is_none_or(|only| only == **ordinal))
             .filter_map(|(ordinal, slot)| Some((*ordinal, slot.run.as_ref()?)))
             .filter(|(_, run)| run.probing[kind as usize])
             .map(|(ordinal, run)| (ordinal, run.id.clone()))
@@ -292,7 +305,7 @@ impl Unit {
             workload,
             replica: slot.name.clone(),
             node: world.node.clone(),
-            generation: run.id.generation.0,
+            generation: slot.generation.0,
             incarnation: run.id.incarnation.0,
             address: run.started.as_ref().filter(|_| serving).map(|it| it.address),
             ports: run.ports.clone(),

@@ -29,7 +29,7 @@ impl Sink for FanOut {
                 self.store.append((**event).clone());
             }
             Report::Outcome(outcome) => self.store.outcome(outcome.clone()),
-            Report::Removed { replica } => {
+            Report::Removed { replica, .. } => {
                 self.registry.remove(replica);
                 self.store.forget(replica);
             }
