@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod coverage;
 mod docs;
+mod protos;
 mod run;
 mod test;
 mod tools;
@@ -36,6 +37,8 @@ enum Chore {
     Coverage(coverage::Args),
     /// The chapters of the book that are written from the program.
     Docs(docs::Args),
+    /// The code of the wire's messages, from proto/.
+    Protos(protos::Args),
     /// The benchmarks behind the figures in the documentation.
     Bench(bench::Args),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Coverage(args) => coverage::run(&args),
         Chore::Docs(args) => docs::run(&args),
+        Chore::Protos(args) => protos::run(&args),
         Chore::Bench(args) => bench::run(&args),
     };
     match outcome {

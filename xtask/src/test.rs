@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must pass before a change lands.
 
 use crate::{
-    Outcome, check, docs,
+    Outcome, check, docs, protos,
     run::{self, Stream},
     tools,
 };
@@ -43,6 +43,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if args.filter.is_empty() {
         wrong.extend(documentation(&mut tally).err());
         wrong.extend(docs::run(&docs::Args::check()).err());
+        wrong.extend(protos::run(&protos::Args::check()).err());
     }
     println!();
     for message in &wrong {

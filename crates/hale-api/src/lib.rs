@@ -12,6 +12,8 @@ mod ndjson;
 pub mod operation;
 pub mod outcomes;
 pub mod problem;
+#[rustfmt::skip]
+pub mod proto;
 mod sse;
 mod transport;
 

@@ -3,7 +3,9 @@
 //! `spec` holds workloads and targets as validated values, `file` reads them; `status`, `event` and `report` are
 //! what is told about them.
 
+pub mod cluster;
 pub mod describe;
+pub mod document;
 pub mod event;
 mod expand;
 pub mod file;

@@ -7,6 +7,7 @@
 //! [`Store`] has an operation for each thing that is wanted of it, and none that shows what is behind it.
 
 mod batch;
+pub mod cluster;
 mod project;
 mod queue;
 mod read;

@@ -17,7 +17,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hale-supervisor", &["hale-check", "hale-keeper", "hale-model", "hale-health"]),
     ("hale-store", &["hale-api", "hale-model", "hale-health"]),
     ("hale-gateway", &["hale-api", "hale-model", "hale-health"]),
-    ("hale-server", &["hale-store", "hale-api", "hale-model", "hale-health"]),
+    ("hale-placement", &["hale-model", "hale-health"]),
+    ("hale-server", &["hale-placement", "hale-store", "hale-api", "hale-model", "hale-health"]),
     (
         "hale-agent",
         &["hale-supervisor", "hale-check", "hale-keeper", "hale-api", "hale-model", "hale-health"],
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hale-gateway",
             "hale-supervisor",
             "hale-store",
+            "hale-placement",
             "hale-check",
             "hale-keeper",
             "hale-api",
@@ -38,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // Benchmarks measure the built program; only their loops reach into a library.
-    ("xtask", &["hale-check", "hale-gateway", "hale-keeper", "hale-api", "hale-model", "hale-health"]),
+    ("xtask", &["hale-placement", "hale-server", "hale-store", "hale-agent", "hale-supervisor", "hale-check", "hale-gateway", "hale-keeper", "hale-api", "hale-model", "hale-health"]),
 ];
 
 /// Compares the workspace, as cargo sees it, with the table. Tests are held to it too.

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::tree::{Kind, Node};
+use super::{
+    tree::{Kind, Node},
+    write,
+};
 
 /// SHA-256, in hex, over the document as written: fields in the order of their names, without comments, layout and
 /// the order they stood in; and over the directory that its relative paths begin at.
@@ -20,7 +23,10 @@ pub(super) fn of(node: &Node, dir: &Path) -> String {
 
 fn add(node: &Node, hash: &mut Sha256) {
     match &node.kind {
-        Kind::Scalar { text, plain } => add_text(if *plain { b'p' } else { b'q' }, text, hash),
+        // What JSON can't hold unquoted is the same quoted: a document says it so (`write`).
+        Kind::Scalar { text, plain } => {
+            add_text(if *plain && write::is_token(text) { b'p' } else { b'q' }, text, hash);
+        }
         Kind::Seq(nodes) => {
             hash.update([b'[']);
             nodes.iter().for_each(|node| add(node, hash));

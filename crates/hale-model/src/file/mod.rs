@@ -18,6 +18,7 @@ mod schema;
 mod signal;
 mod together;
 mod tree;
+mod write;
 
 use std::{
     io::Read,
@@ -40,7 +41,10 @@ use self::{
     together::Gathered,
     tree::{Documents, Node},
 };
-use crate::spec::{Target, Workload};
+use crate::{
+    document::Document,
+    spec::{Target, Workload},
+};
 
 /// The most bytes of one file (N2).
 pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -105,6 +109,57 @@ pub fn read_bytes(name: &str, dir: &Path, bytes: &[u8]) -> Result<Declared, Vec<
         Err(error) => errors.push(*error),
     }
     finish(all, errors)
+}
+
+/// As [`crate::document::read`].
+pub(crate) fn read_documents<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Document>, Vec<FileError>> {
+    let mut all = Gathered::open();
+    let mut errors = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        match load(path) {
+            Ok(text) => read_text(path, &base_of(path), text, &mut all, &mut errors),
+            Err(error) => errors.push(*error),
+        }
+    }
+    finish_documents(all, errors)
+}
+
+/// As [`crate::document::read_str`].
+pub(crate) fn read_documents_str(
+    name: &str,
+    dir: &Path,
+    text: &str,
+) -> Result<Vec<Document>, Vec<FileError>> {
+    let mut all = Gathered::open();
+    let mut errors = Vec::new();
+    read_text(Path::new(name), dir, text.to_owned(), &mut all, &mut errors);
+    finish_documents(all, errors)
+}
+
+/// Reads one document that may refer to names that are elsewhere.
+pub(crate) fn read_alone(name: &str, dir: &Path, text: &str) -> Result<Declared, Vec<FileError>> {
+    let mut all = Gathered::open();
+    let mut errors = Vec::new();
+    read_text(Path::new(name), dir, text.to_owned(), &mut all, &mut errors);
+    finish(all, errors)
+}
+
+/// Reads texts, each with its own directory, and checks them together.
+pub(crate) fn read_together<'a>(
+    texts: impl Iterator<Item = (String, &'a Path, &'a str)>,
+) -> Result<Declared, Vec<FileError>> {
+    let mut all = Gathered::default();
+    let mut errors = Vec::new();
+    for (name, dir, text) in texts {
+        read_text(Path::new(&name), dir, text.to_owned(), &mut all, &mut errors);
+    }
+    finish(all, errors)
+}
+
+fn finish_documents(mut all: Gathered, mut errors: Vec<FileError>) -> Result<Vec<Document>, Vec<FileError>> {
+    together::check(&all, &mut errors);
+    if errors.is_empty() { Ok(std::mem::take(&mut all.documents)) } else { Err(errors) }
 }
 
 fn finish(all: Gathered, mut errors: Vec<FileError>) -> Result<Declared, Vec<FileError>> {
@@ -240,8 +295,9 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
     match word {
         "Workload" => {
             if let Some(raw) = de::read(node, cx) {
-                let placed: Placed<Workload> =
-                    convert::workload(raw, node.span, digest::of(node, cx.dir), cx);
+                let digest = digest::of(node, cx.dir);
+                let placed: Placed<Workload> = convert::workload(raw, node.span, digest.clone(), cx);
+                all.document(node, "Workload", &placed.value.name, digest, cx.dir);
                 all.workloads.push((file, placed));
             }
         }
@@ -249,6 +305,7 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
             if let Some(raw) = de::read(node, cx)
                 && let Some(placed) = convert::target(raw, node.span, digest::of(node, cx.dir), cx)
             {
+                all.document(node, "Target", &placed.value.name, placed.value.digest.clone(), cx.dir);
                 all.targets.push((file, placed));
             }
         }

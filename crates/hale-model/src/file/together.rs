@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -14,8 +14,13 @@ use super::{
     convert::Placed,
     de::{At, suggest},
     error::{Code, FileError, Problem, Span},
+    tree::Node,
+    write,
 };
-use crate::spec::{Target, Workload};
+use crate::{
+    document::Document,
+    spec::{Target, Workload},
+};
 
 /// Everything read so far, each with the file it came from.
 #[derive(Default)]
@@ -23,12 +28,29 @@ pub(super) struct Gathered {
     files: Vec<(PathBuf, Arc<NamedSource<String>>)>,
     pub(super) workloads: Vec<(usize, Placed<Workload>)>,
     pub(super) targets: Vec<(usize, Placed<Target>)>,
+    /// All of them as documents, when they were asked for.
+    pub(super) documents: Vec<Document>,
+    /// Whether names may be declared elsewhere.
+    open: bool,
 }
 
 impl Gathered {
     pub(super) fn add_file(&mut self, path: PathBuf, source: Arc<NamedSource<String>>) -> usize {
         self.files.push((path, source));
         self.files.len() - 1
+    }
+
+    /// Documents are gathered, and may refer to names that are not among them.
+    pub(super) fn open() -> Self {
+        Self { open: true, ..Self::default() }
+    }
+
+    pub(super) fn document(&mut self, node: &Node, kind: &str, name: &str, digest: String, dir: &Path) {
+        if self.open {
+            let dir = dir.to_string_lossy().into_owned();
+            let (kind, name) = (kind.to_owned(), name.to_owned());
+            self.documents.push(Document { kind, name, dir, json: write::json(node), digest });
+        }
     }
 
     pub(super) fn into_declared(self) -> Declared {
@@ -119,7 +141,7 @@ fn dependencies(all: &Gathered, errors: &mut Vec<FileError>) {
     let known: BTreeSet<&str> = all.names().map(|(name, ..)| name).collect();
     for (file, placed) in &all.workloads {
         for At { span, value } in &placed.depends_on {
-            if known.contains(value.as_str()) {
+            if all.open || known.contains(value.as_str()) {
                 continue;
             }
             let message = match suggest(value, known.iter().copied()) {

@@ -1,0 +1,194 @@
+//! The language of writes: versioned records, events and audit records that become durable together.
+//!
+//! A record is one noun of the cluster under its kind and name. Each write gives all it changes one revision; revisions
+//! and event ids rise in the order of commits, over all servers of one database, so that a reader who asks for what
+//! came after a revision misses nothing.
+
+use hale_model::{
+    cluster::{
+        ClusterRecord, NodeRecord, ObservedRecord, OrderRecord, PlacementRecord, ServerRecord, SessionRecord,
+        TargetRecord, TokenRecord, WebhookCursor, WebhookRecord, WorkloadRecord,
+    },
+    event::NewEvent,
+};
+
+use crate::AuditRecord;
+
+/// A noun of the cluster.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "each variant is the record of its name")]
+pub enum Record {
+    Cluster(ClusterRecord),
+    Server(ServerRecord),
+    Workload(Box<WorkloadRecord>),
+    Target(Box<TargetRecord>),
+    Node(Box<NodeRecord>),
+    Session(SessionRecord),
+    Placement(PlacementRecord),
+    Observed(Box<ObservedRecord>),
+    Order(Box<OrderRecord>),
+    Token(TokenRecord),
+    Webhook(WebhookRecord),
+    WebhookCursor(WebhookCursor),
+}
+
+/// The kind of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "each variant is the record of its name")]
+pub enum Kind {
+    Cluster,
+    Server,
+    Workload,
+    Target,
+    Node,
+    Session,
+    Placement,
+    Observed,
+    Order,
+    Token,
+    Webhook,
+    WebhookCursor,
+}
+
+/// Names a record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// What it is.
+    pub kind: Kind,
+    /// Unique among its kind: a name, or a generation in decimal.
+    pub name: String,
+}
+
+impl Key {
+    /// A key.
+    #[must_use]
+    pub fn new(kind: Kind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+}
+
+impl Record {
+    /// What it is kept under.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Cluster(_) => Key::new(Kind::Cluster, "cluster"),
+            Self::Server(it) => Key::new(Kind::Server, &it.name),
+            Self::Workload(it) => Key::new(Kind::Workload, &it.name),
+            Self::Target(it) => Key::new(Kind::Target, &it.name),
+            Self::Node(it) => Key::new(Kind::Node, &it.name),
+            Self::Session(it) => Key::new(Kind::Session, &it.node),
+            Self::Placement(it) => Key::new(Kind::Placement, it.generation.to_string()),
+            Self::Observed(it) => Key::new(Kind::Observed, it.generation.to_string()),
+            Self::Order(it) => Key::new(Kind::Order, &it.id),
+            Self::Token(it) => Key::new(Kind::Token, &it.id),
+            Self::Webhook(it) => Key::new(Kind::Webhook, &it.name),
+            Self::WebhookCursor(it) => Key::new(Kind::WebhookCursor, &it.name),
+        }
+    }
+}
+
+/// One thing that a write changes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Takes the place of the record of its key, if there is one.
+    Put(Record),
+    /// Takes the record of this key away, if there is one.
+    Delete(Key),
+    /// Appends an event; it gets its id in the commit.
+    Event(Box<NewEvent>),
+    /// Appends an audit record.
+    Audit(Box<AuditRecord>),
+}
+
+/// What must hold when a write is committed; else nothing of it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// This lease is still held under this number.
+    Lease {
+        /// Its name.
+        name: String,
+        /// The number it was taken under.
+        number: u64,
+    },
+    /// The record was not changed after this revision, and is there.
+    Unchanged {
+        /// Which.
+        key: Key,
+        /// The revision that it was read at.
+        revision: u64,
+    },
+    /// There is no such record.
+    Absent(Key),
+}
+
+/// Changes that become durable together or not at all.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Write {
+    /// In order.
+    pub changes: Vec<Change>,
+    /// All of them must hold.
+    pub guards: Vec<Guard>,
+}
+
+/// What a commit gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// Of every record that it changed.
+    pub revision: u64,
+    /// The id of the newest event up to it.
+    pub last_event: u64,
+}
+
+/// Why a write was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// A guard did not hold: read again, decide again.
+    #[error("{what} has changed meanwhile")]
+    Conflict {
+        /// What did not hold, in words.
+        what: String,
+    },
+    /// The database takes nothing now, and too much waits: nothing was written.
+    #[error("the database takes nothing now: {0}")]
+    Unavailable(String),
+    /// The store was closed; whether it was written is known by reading.
+    #[error("the database is closed: hale is shutting down")]
+    Closed,
+}
+
+/// A record as it was committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned {
+    /// When it was last changed.
+    pub revision: u64,
+    /// Its key.
+    pub key: Key,
+    /// `None`: it was deleted.
+    pub record: Option<Record>,
+}
+
+/// Records that changed after a revision, in the order of their commits.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Changes {
+    /// Up to which all are here.
+    pub revision: u64,
+    /// The epoch of the cluster did not allow to answer from there (restored, or too long ago): these are all records
+    /// there are, and what is not among them is gone.
+    pub reset: bool,
+    /// What changed; of a record that changed twice, the last.
+    pub records: Vec<Versioned>,
+}
+
+/// The right to do what only one server may do at a time (S3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its name: `placement`, `webhooks`, `retention`, or a server's own.
+    pub name: String,
+    /// Who holds it.
+    pub holder: String,
+    /// Rises with every change of the holder: stands in every write that it allows.
+    pub number: u64,
+    /// How long it lasts from now, by the database's clock, milliseconds.
+    pub left_ms: u64,
+}
