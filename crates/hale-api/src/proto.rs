@@ -6,7 +6,6 @@
     clippy::clone_on_ref_ptr,
     clippy::too_many_lines,
     unused_qualifications,
-    unreachable_pub,
     reason = "generated; documented in proto/hale/v1"
 )]
 

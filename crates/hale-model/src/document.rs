@@ -126,7 +126,11 @@ mod tests {
         assert_eq!(documents.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["web", "api"]);
         let web = documents[0].workload().unwrap();
         let direct = file::read_str("app.yaml", dir, &FILE.replace("dependsOn: [elsewhere]\n", "")).unwrap();
-        let expected = Workload { depends_on: vec!["elsewhere".into()], digest: web.digest.clone(), ..(*direct.workloads[0]).clone() };
+        let expected = Workload {
+            depends_on: vec!["elsewhere".into()],
+            digest: web.digest.clone(),
+            ..(*direct.workloads[0]).clone()
+        };
         assert_eq!(*web, expected);
         assert_eq!(web.digest, documents[0].digest);
         let again = read_str("x", dir, &documents[0].json).unwrap();

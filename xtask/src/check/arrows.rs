@@ -40,7 +40,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // Benchmarks measure the built program; only their loops reach into a library.
-    ("xtask", &["hale-placement", "hale-server", "hale-store", "hale-agent", "hale-supervisor", "hale-check", "hale-gateway", "hale-keeper", "hale-api", "hale-model", "hale-health"]),
+    (
+        "xtask",
+        &[
+            "hale-placement",
+            "hale-server",
+            "hale-store",
+            "hale-agent",
+            "hale-supervisor",
+            "hale-check",
+            "hale-gateway",
+            "hale-keeper",
+            "hale-api",
+            "hale-model",
+            "hale-health",
+        ],
+    ),
 ];
 
 /// Compares the workspace, as cargo sees it, with the table. Tests are held to it too.
