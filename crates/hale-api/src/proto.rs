@@ -1,7 +1,6 @@
 //! What agents, gateways and servers say to each other, generated from `proto/hale/v1` by `cargo xtask protos`.
 #![expect(
     missing_docs,
-    clippy::all,
     clippy::allow_attributes,
     clippy::clone_on_ref_ptr,
     clippy::too_many_lines,
