@@ -1,18 +1,19 @@
-//! What the API needs from the node behind it. The one who wires the parts together implements it.
+//! What the API needs from what is behind it: the cluster, or the node of this process.
 
-use std::{future::Future, io, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
-use hale_api::{logs::LogLine, operation::Verb};
+use futures_util::Stream;
+use hale_api::{logs::LogLine, operation::Verb, outcomes::ProbeHistory};
 use hale_model::{
     ProbeKind,
     status::{Overview, WorkloadStatus},
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A node, seen from the API: what is true on it, and what can be asked of it.
+/// A node or a cluster of them, seen from the API: what is true, and what can be asked.
 pub trait Control: Send + Sync + 'static {
     /// What is true now: workloads, targets and nodes by name, replicas by ordinal (C12).
     fn overview(&self) -> BoxFuture<'_, Result<Overview, OrderError>>;
@@ -36,27 +37,47 @@ pub trait Control: Send + Sync + 'static {
     /// When there is no such thing, the order makes no sense for it, or the node can't take orders now.
     fn order(&self, order: Order) -> BoxFuture<'_, Result<(), OrderError>>;
 
-    /// The last lines that a replica printed, oldest first. Reads files: called where blocking is allowed.
+    /// What a replica printed, oldest first: the last `tail` lines (all that are kept when left out), and with `follow`
+    /// what it prints from then on. Its node is asked, at the reader's pace. Without `follow` the stream ends by itself.
     ///
     /// # Errors
-    /// When a file that is there can't be read.
-    fn log_tail(&self, replica: &str, lines: usize) -> io::Result<Vec<LogLine>>;
+    /// When there is no such replica, or its node can't be asked now; within the stream, when reading fails midway.
+    fn logs(
+        &self,
+        replica: String,
+        tail: Option<u32>,
+        follow: bool,
+    ) -> BoxFuture<'_, Result<LogStream, OrderError>>;
 
-    /// What a replica prints from now on.
-    fn log_follow(&self, replica: &str) -> Box<dyn LogFollow>;
+    /// The recorded outcomes of a replica or target, probe by probe (H27). Its node is asked.
+    ///
+    /// # Errors
+    /// When its node can't be asked now.
+    fn history<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Vec<ProbeHistory>, OrderError>>;
 
-    /// Whether the runtime answers; the error says what does not (`/readyz`).
+    /// Why a replica, or each of a workload, is where it is, or why it is nowhere (S7), in sentences; empty where
+    /// nothing is placed.
+    ///
+    /// # Errors
+    /// When that can't be told now.
+    fn placement<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, OrderError>> {
+        let _ = name;
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Whether what is behind this answers; the error says what does not (`/readyz`).
     fn check(&self) -> BoxFuture<'_, Result<(), String>>;
 }
 
-/// Follows what a replica prints, over the rotation of its files.
-pub trait LogFollow: Send {
-    /// What came since the last call; empty when nothing did. Reads files: called where blocking is allowed, with a
-    /// pause after an empty answer.
-    ///
-    /// # Errors
-    /// When a file that is there can't be read.
-    fn more(&mut self) -> io::Result<Vec<LogLine>>;
+/// What replicas print, in pieces that are never empty.
+pub type LogStream = Pin<Box<dyn Stream<Item = Result<Vec<LogLine>, OrderError>> + Send>>;
+
+/// What somebody reads and sends on, as a stream; ends when the sender goes.
+#[must_use]
+pub fn log_stream(pieces: mpsc::Receiver<Result<Vec<LogLine>, OrderError>>) -> LogStream {
+    Box::pin(futures_util::stream::unfold(pieces, |mut pieces| async move {
+        Some((pieces.recv().await?, pieces))
+    }))
 }
 
 /// What a person wants done.

@@ -61,7 +61,7 @@ async fn evidence(api: &Api, name: &str, kind: Option<&str>) -> Answer<Evidence>
     let (events, _) = api.parts.store.events(&query, EVENTS).await?;
     let cut = events.len() == EVENTS;
     let events: Vec<Arc<Event>> = events.into_iter().filter(|it| it.subject == name).collect();
-    Ok(Evidence { events, cut, history: api.parts.store.history(name).await? })
+    Ok(Evidence { events, cut, history: api.parts.control.history(name).await? })
 }
 
 fn unknown(name: &str) -> Refusal {

@@ -12,7 +12,7 @@ pub(crate) async fn outcomes(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Answer<Json<OutcomeHistory>> {
-    let probes = api.parts.store.history(&name).await?;
+    let probes = api.parts.control.history(&name).await?;
     if probes.is_empty() {
         // Nothing yet is another thing than nothing at all.
         explain::find(&api.parts.control.overview().await?, &name)?;

@@ -2,13 +2,13 @@
 
 use std::{
     collections::HashMap,
-    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use hale_api::{Client, TOKEN_FILE, logs::LogLine, operation::Verb};
+use futures_util::stream;
+use hale_api::{Client, TOKEN_FILE, logs::LogLine, operation::Verb, outcomes::ProbeHistory};
 use hale_model::{
     Phase, Status,
     event::{EventData, Instance, NewEvent, ReplicaReady},
@@ -16,7 +16,7 @@ use hale_model::{
 };
 use hale_server::{
     Control, Limits, Parts, Registry, Tokens,
-    control::{BoxFuture, LogFollow, Order, OrderError, Subject},
+    control::{BoxFuture, LogStream, Order, OrderError, Subject},
 };
 use hale_store::{Options, Store};
 use jiff::Timestamp;
@@ -36,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) printed: Printed,
     pub(crate) broken: Mutex<Option<String>>,
     version: watch::Sender<u64>,
+    printing: watch::Sender<u64>,
+    store: Store,
 }
 
 impl Node {
@@ -61,6 +63,8 @@ impl Node {
             whole: true,
             text: text.to_owned(),
         });
+        drop(printed);
+        self.printing.send_modify(|it| *it += 1);
     }
 }
 
@@ -105,33 +109,45 @@ impl Control for Node {
         })
     }
 
-    fn log_tail(&self, replica: &str, lines: usize) -> io::Result<Vec<LogLine>> {
-        let printed = self.printed.lock().unwrap().get(replica).cloned().unwrap_or_default();
-        Ok(printed[printed.len().saturating_sub(lines)..].to_vec())
+    fn logs(
+        &self,
+        replica: String,
+        tail: Option<u32>,
+        follow: bool,
+    ) -> BoxFuture<'_, Result<LogStream, OrderError>> {
+        let printed = Arc::clone(&self.printed);
+        let version = self.printing.subscribe();
+        Box::pin(async move {
+            let all = printed.lock().unwrap().get(&replica).map_or(0, Vec::len);
+            let at = all.saturating_sub(tail.map_or(usize::MAX, |it| it as usize));
+            let state = (printed, version, replica, at);
+            let stream = stream::unfold(state, move |(printed, mut version, replica, at)| async move {
+                loop {
+                    version.mark_unchanged();
+                    let lines =
+                        printed.lock().unwrap().get(&replica).map_or(Vec::new(), |it| it[at..].to_vec());
+                    if !lines.is_empty() {
+                        let at = at + lines.len();
+                        return Some((Ok(lines), (printed, version, replica, at)));
+                    }
+                    if !follow {
+                        return None;
+                    }
+                    version.changed().await.ok()?;
+                }
+            });
+            Ok(Box::pin(stream) as LogStream)
+        })
     }
 
-    fn log_follow(&self, replica: &str) -> Box<dyn LogFollow> {
-        let printed = self.printed.lock().unwrap().get(replica).map_or(0, Vec::len);
-        Box::new(Follow { printed: Arc::clone(&self.printed), replica: replica.to_owned(), at: printed })
+    fn history<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Vec<ProbeHistory>, OrderError>> {
+        Box::pin(async move {
+            self.store.history(subject).await.map_err(|error| OrderError::Unavailable(error.to_string()))
+        })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async { self.broken.lock().unwrap().clone().map_or(Ok(()), Err) })
-    }
-}
-
-struct Follow {
-    printed: Printed,
-    replica: String,
-    at: usize,
-}
-
-impl LogFollow for Follow {
-    fn more(&mut self) -> io::Result<Vec<LogLine>> {
-        let printed = self.printed.lock().unwrap();
-        let lines = printed.get(&self.replica).map_or(&[][..], |it| &it[self.at..]).to_vec();
-        self.at += lines.len();
-        Ok(lines)
     }
 }
 
@@ -159,8 +175,8 @@ impl Hale {
 
     pub(crate) async fn start_in(dir: TempDir, tcp: TcpListener, limits: Limits) -> Self {
         std::fs::write(dir.path().join(TOKEN_FILE), TOKEN).unwrap();
-        let node = Arc::new(node());
         let store = Store::open(&dir.path().join("hale.db"), Options::default()).await.unwrap();
+        let node = Arc::new(node(store.clone()));
         let registry = Arc::new(Registry::new());
         let end = CancellationToken::new();
         let router = hale_server::router(Parts {
@@ -212,7 +228,7 @@ pub(crate) fn ready(replica: &str) -> NewEvent {
     }
 }
 
-fn node() -> Node {
+fn node(store: Store) -> Node {
     let at = Timestamp::now();
     let web = WorkloadStatus {
         name: "web".to_owned(),
@@ -247,6 +263,8 @@ fn node() -> Node {
         printed: Arc::default(),
         broken: Mutex::default(),
         version: watch::Sender::new(0),
+        printing: watch::Sender::new(0),
+        store,
     }
 }
 

@@ -3,20 +3,30 @@
 use std::{io, sync::Arc, time::Duration};
 
 use hale_agent::targets::{self, TargetError, Targets};
-use hale_api::{logs::LogLine, operation::Verb};
+use hale_api::{logs::LogLine, operation::Verb, outcomes::ProbeHistory};
 use hale_health::{Status, worst_of};
 use hale_keeper::logs as files;
 use hale_model::{
     spec::Rollout,
     status::{NodeStatus, Overview, WorkloadStatus},
 };
-use hale_server::control::{BoxFuture, Control, LogFollow, Order, OrderError, Subject};
+use hale_server::control::{BoxFuture, Control, LogStream, Order, OrderError, Subject, log_stream};
+use hale_store::Store;
 use hale_supervisor::supervisor::{Pause, SupervisorError, SupervisorHandle};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// The longest that is read back for `hale logs` without `--tail`.
 const MOST_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How often files are looked at for more.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Lines that wait for a reader who is slower than the disk, in pieces.
+const PIECES: usize = 8;
+
+/// The most lines in one piece.
+const PIECE: usize = 500;
 
 /// The node of this process.
 pub(super) struct LocalNode {
@@ -24,6 +34,7 @@ pub(super) struct LocalNode {
     pub(super) supervisor: SupervisorHandle,
     pub(super) targets: Targets,
     pub(super) data_dir: std::path::PathBuf,
+    pub(super) store: Store,
     pub(super) runtime: Arc<hale_supervisor::process::ProcessRuntime>,
     pub(super) deadlines: std::collections::HashMap<String, Duration>,
 }
@@ -130,14 +141,25 @@ impl Control for LocalNode {
         Box::pin(self.carry_out(order))
     }
 
-    fn log_tail(&self, replica: &str, lines: usize) -> io::Result<Vec<LogLine>> {
-        let kept = files::tail(&files::files(&self.data_dir, replica), lines, MOST_LOG_BYTES)?;
-        Ok(kept.into_iter().map(|line| told(replica, line)).collect())
+    fn logs(
+        &self,
+        replica: String,
+        tail: Option<u32>,
+        follow: bool,
+    ) -> BoxFuture<'_, Result<LogStream, OrderError>> {
+        let (sender, pieces) = mpsc::channel(PIECES);
+        let source = Source { data_dir: self.data_dir.clone(), replica, sender };
+        tokio::task::spawn_blocking(move || {
+            // A reader who has gone needs no answer.
+            let _gone = source.run(tail, follow);
+        });
+        Box::pin(async { Ok(log_stream(pieces)) })
     }
 
-    fn log_follow(&self, replica: &str) -> Box<dyn LogFollow> {
-        let follow = files::Follow::from_end(&self.data_dir, replica);
-        Box::new(Following { replica: replica.to_owned(), follow })
+    fn history<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Vec<ProbeHistory>, OrderError>> {
+        Box::pin(async move {
+            self.store.history(subject).await.map_err(|error| OrderError::Unavailable(error.to_string()))
+        })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), String>> {
@@ -146,16 +168,60 @@ impl Control for LocalNode {
     }
 }
 
-/// Follows one replica's output.
-struct Following {
+/// Reads the files of one replica in a thread of its own, at the reader's pace.
+struct Source {
+    data_dir: std::path::PathBuf,
     replica: String,
-    follow: files::Follow,
+    sender: mpsc::Sender<Result<Vec<LogLine>, OrderError>>,
 }
 
-impl LogFollow for Following {
-    fn more(&mut self) -> io::Result<Vec<LogLine>> {
-        let lines = self.follow.more()?;
-        Ok(lines.into_iter().map(|line| told(&self.replica, line)).collect())
+/// The reader has gone.
+struct Gone;
+
+impl Source {
+    fn run(self, tail: Option<u32>, follow: bool) -> Result<(), Gone> {
+        let most = tail.map_or(usize::MAX, |it| it as usize);
+        // Follows from before the tail is read: a line between the two comes twice rather than never, and the second
+        // time is left out.
+        let mut following = files::Follow::from_end(&self.data_dir, &self.replica);
+        let kept = files::files(&self.data_dir, &self.replica);
+        let lines = self.or_tell(files::tail(&kept, most, MOST_LOG_BYTES))?;
+        let mut after = lines.last().map(|it| it.time.clone()).unwrap_or_default();
+        self.send(lines)?;
+        while follow && !self.sender.is_closed() {
+            let mut lines = self.or_tell(following.more())?;
+            if lines.is_empty() {
+                std::thread::sleep(EVERY);
+                continue;
+            }
+            if !after.is_empty() {
+                lines.retain(|line| line.time > after);
+                if !lines.is_empty() {
+                    after.clear();
+                }
+            }
+            self.send(lines)?;
+        }
+        Ok(())
+    }
+
+    fn or_tell<T>(&self, result: io::Result<T>) -> Result<T, Gone> {
+        result.map_err(|error| {
+            let detail = format!("the output of {} can't be read: {error}", self.replica);
+            let _gone = self.sender.blocking_send(Err(OrderError::Unavailable(detail)));
+            Gone
+        })
+    }
+
+    fn send(&self, lines: Vec<files::LogLine>) -> Result<(), Gone> {
+        let mut lines = lines.into_iter().map(|line| told(&self.replica, line));
+        loop {
+            let piece: Vec<LogLine> = lines.by_ref().take(PIECE).collect();
+            if piece.is_empty() {
+                return Ok(());
+            }
+            self.sender.blocking_send(Ok(piece)).map_err(|_| Gone)?;
+        }
     }
 }
 

@@ -127,6 +127,7 @@ impl Node {
             supervisor: supervisor.clone(),
             targets,
             data_dir: dir.path.clone(),
+            store: told.sink.store.clone(),
             runtime: Arc::clone(&runtime),
             deadlines: deadlines(&declared.workloads),
         };
