@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use hale_model::spec::Balance;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Address, port and readiness of one replica of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// Workload and ordinal: `web-0`.
     pub replica: String,
@@ -37,7 +38,7 @@ pub struct Endpoint {
 }
 
 /// All endpoints of one service at one revision. Cheap to share, never changed once made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointSet {
     /// The service's name.
     pub service: String,

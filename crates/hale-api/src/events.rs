@@ -1,13 +1,14 @@
 //! Pages of the event stream (S21).
 
 use hale_model::event::{Event, Severity};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The most events of one page.
 pub const MAX_PAGE: u32 = 1000;
 
 /// Which events are wanted: the query of `GET /api/v1/events`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventQuery {
     /// Only those with a higher id. As a stream without it: only those from now on.
@@ -32,7 +33,7 @@ pub struct EventQuery {
 }
 
 /// A page of events, oldest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventPage {
     /// The events.
     pub events: Vec<Event>,

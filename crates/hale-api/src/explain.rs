@@ -2,10 +2,11 @@
 
 use hale_model::{Status, event::Severity};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The chain of what led to the present state of a replica, workload or target, oldest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     /// What is explained.
     pub subject: String,
@@ -27,7 +28,7 @@ pub struct Explanation {
 }
 
 /// What can be explained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectKind {
     /// One running instance of a workload.
@@ -51,7 +52,7 @@ impl SubjectKind {
 }
 
 /// One link of the chain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// When; of several folded into one, the first.
     pub at: Timestamp,
@@ -70,7 +71,7 @@ pub struct Step {
 }
 
 /// The sort of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
     /// What checks found.

@@ -1,9 +1,10 @@
 //! What replicas print.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The query of `GET /api/v1/logs/{name}`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogQuery {
     /// The last so many lines of each replica; all that are kept when left out.
@@ -16,7 +17,7 @@ pub struct LogQuery {
 
 /// One line; the answer is one of these as JSON per line (`application/x-ndjson`), with empty lines between as signs
 /// of life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// Who printed it.
     pub replica: String,

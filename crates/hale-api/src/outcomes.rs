@@ -2,10 +2,11 @@
 
 use hale_model::{ProbeKind, Reason, report::OutcomeRecord};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The answer of `GET /api/v1/outcomes/{name}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeHistory {
     /// The replica or target.
     pub subject: String,
@@ -14,7 +15,7 @@ pub struct OutcomeHistory {
 }
 
 /// The history of one probe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeHistory {
     /// Which; `None` for a target.
     pub probe: Option<ProbeKind>,
@@ -25,7 +26,7 @@ pub struct ProbeHistory {
 }
 
 /// Outcomes of one kind in a row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeRun {
     /// The start they were made for.
     pub incarnation: u64,

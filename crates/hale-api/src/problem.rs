@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The media type of a [`Problem`].
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What went wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// A URI that names the kind of problem.
     #[serde(rename = "type")]
@@ -48,7 +49,7 @@ impl std::error::Error for Problem {}
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $status:literal, $title:literal;)*) => {
         /// The closed list of what can be wrong with a request.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum Code {
             $($(#[$doc])* $name,)*
@@ -103,6 +104,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, "the body must be JSON";
     /// The `Host` header names another host: a page elsewhere may be trying to reach in.
     HostNotAllowed = "host_not_allowed", 421, "host not allowed";
+    /// Too many requests with this token; `Retry-After` says when the next is taken.
+    TooManyRequests = "too_many_requests", 429, "too many requests";
     /// The server's own fault.
     Internal = "internal", 500, "internal error";
     /// A part that is needed does not answer now.

@@ -5,6 +5,7 @@ use std::fmt;
 /// The kind of cause of a restart; the label `reason` of the restart counter (O1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RestartCause {
     /// Liveness tripped.
     LivenessFailure,

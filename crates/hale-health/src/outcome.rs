@@ -7,6 +7,7 @@ use crate::{Incarnation, Reason, Time, UnknownWord};
 /// What a probe is for (H1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ProbeKind {
     /// Holds back the other two until it has succeeded (H3).
     Startup,

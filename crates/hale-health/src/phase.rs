@@ -7,6 +7,7 @@ use crate::UnknownWord;
 /// What a replica is doing (H12). Kept apart from its health and from how old that knowledge is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Phase {
     /// Waits for placement, a dependency or an image.
     Pending,

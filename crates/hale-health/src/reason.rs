@@ -7,6 +7,7 @@ use crate::UnknownWord;
 /// Why a check failed (H11). The same closed list stands on events, metrics and in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Reason {
     /// No complete answer within the probe's timeout.
     Timeout,

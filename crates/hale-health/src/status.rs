@@ -7,6 +7,7 @@ use crate::UnknownWord;
 /// How a thing is: a replica, a workload, a node, a target, a deployment object, a stack (H28).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Status {
     /// As it should be, or stopped on purpose.
     Healthy,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use hale_health::{ProbeKind, Reason};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::NewEvent;
@@ -27,7 +28,7 @@ pub enum Report {
 }
 
 /// The result of one check, for the record.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeRecord {
     /// The replica or target.
     pub subject: String,
@@ -50,7 +51,7 @@ pub struct OutcomeRecord {
 }
 
 /// Where a replica is reached, and whether it may be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointReport {
     /// Its workload.
     pub workload: String,

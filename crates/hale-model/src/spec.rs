@@ -252,7 +252,7 @@ pub enum Protocol {
 }
 
 /// How requests are spread over ready endpoints (S16).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Balance {
     /// The one with fewer requests in flight of two picked by chance.

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use hale_health::{Exit, Phase, Reason, Status};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Everything, with one status over all.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Overview {
     /// Worst of workloads and targets (H28).
     pub status: Status,
@@ -24,7 +25,7 @@ pub struct Overview {
 }
 
 /// One workload.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadStatus {
     /// Its name.
     pub name: String,
@@ -45,7 +46,7 @@ pub struct WorkloadStatus {
 }
 
 /// One replica.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaStatus {
     /// Workload and ordinal: `web-0`.
     pub name: String,
@@ -106,7 +107,7 @@ pub struct ReplicaStatus {
 }
 
 /// What holds an action back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HoldStatus {
     /// `person`, `pause`, `observe`, `observer`, `dependency`, `budget`, `disruption`, `backoff`.
     pub by: String,
@@ -119,7 +120,7 @@ pub struct HoldStatus {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExitStatus {
     /// Exit status.
     pub code: Option<i32>,
@@ -140,7 +141,7 @@ impl ExitStatus {
 }
 
 /// One probe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeStatus {
     /// The verdict through the thresholds; `null`: none yet.
     pub ok: Option<bool>,
@@ -165,7 +166,7 @@ pub struct ProbeStatus {
 }
 
 /// A change of phase or readiness.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TransitionStatus {
     /// When.
     pub at: Timestamp,
@@ -174,7 +175,7 @@ pub struct TransitionStatus {
 }
 
 /// One target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetStatus {
     /// Its name.
     pub name: String,
@@ -201,7 +202,7 @@ pub struct TargetStatus {
 }
 
 /// One node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeStatus {
     /// Its name.
     pub name: String,

@@ -1,13 +1,16 @@
 //! The API's parts put together, and its routes.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use axum::{
     Router,
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+};
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
 };
 use hale_api::Code;
 use hale_store::Store;
@@ -15,10 +18,8 @@ use http::{HeaderValue, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Control, Registry, Tokens, host,
-    operations::Operations,
-    problems::Refusal,
-    routes::{actions, events, explain, health, logs, outcomes, page, services, status},
+    Control, Registry, TokenSet, access::Access, host, operations::Operations, problems::Refusal, routes,
+    surface::Surface,
 };
 
 /// Gives the metrics in the form that the scraper's `Accept` asks for: content type and text.
@@ -35,7 +36,7 @@ pub struct Parts {
     /// The metrics.
     pub metrics: Metrics,
     /// Who may ask.
-    pub tokens: Tokens,
+    pub tokens: TokenSet,
     /// Whether it is served on a loopback address, so that the `Host` header must name this machine (S25).
     pub loopback: bool,
     /// Cancelled when serving is to end: streams end then.
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) parts: Parts,
     pub(crate) operations: Operations,
     pub(crate) log_streams: Arc<tokio::sync::Semaphore>,
+    rates: DefaultKeyedRateLimiter<String>,
 }
 
 impl std::ops::Deref for Api {
@@ -60,6 +62,13 @@ impl std::ops::Deref for Api {
     }
 }
 
+/// How many requests of one token are answered a second, after as many as the burst; more are told to wait (S25). Far
+/// above what people, pages and scripts ask: it bounds what one that runs wild costs the others.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(200).unwrap();
+
+/// See [`PER_SECOND`].
+const BURST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
 /// The most log streams at once: each has a thread.
 const LOG_STREAMS: usize = 64;
 
@@ -68,36 +77,12 @@ pub fn router(parts: Parts) -> Router {
     let api = Api(Arc::new(Shared {
         operations: Operations::default(),
         log_streams: Arc::new(tokio::sync::Semaphore::new(LOG_STREAMS)),
+        rates: RateLimiter::keyed(Quota::per_second(PER_SECOND).allow_burst(BURST)),
         parts,
     }));
-    let closed = Router::new()
-        .route("/api/v1/status", get(status::overview))
-        .route("/api/v1/workloads", get(status::workloads))
-        .route("/api/v1/workloads/{name}", get(status::workload))
-        .route("/api/v1/workloads/{name}/{verb}", post(actions::on_workload))
-        .route("/api/v1/replicas", get(status::replicas))
-        .route("/api/v1/replicas/{name}", get(status::replica))
-        .route("/api/v1/replicas/{name}/{verb}", post(actions::on_replica))
-        .route("/api/v1/targets", get(status::targets))
-        .route("/api/v1/targets/{name}", get(status::target))
-        .route("/api/v1/targets/{name}/{verb}", post(actions::on_target))
-        .route("/api/v1/nodes", get(status::nodes))
-        .route("/api/v1/operations/{id}", get(actions::operation))
-        .route("/api/v1/explain/{name}", get(explain::explain))
-        .route("/api/v1/outcomes/{name}", get(outcomes::outcomes))
-        .route("/api/v1/events", get(events::events))
-        .route("/api/v1/logs/{name}", get(logs::logs))
-        .route("/api/v1/services", get(services::services))
-        .route("/api/v1/services/{name}/endpoints", get(services::endpoints))
-        .route("/metrics", get(health::metrics))
-        .layer(middleware::from_fn_with_state(api.clone(), authenticate));
-    let open = Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/", get(page::index))
-        .route("/assets/{file}", get(page::asset));
-    closed
-        .merge(open)
+    let surface = routes::all(Surface::new(&api));
+    surface
+        .router
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn_with_state(api.clone(), check_host))
@@ -126,19 +111,28 @@ async fn check_host(State(api): State<Api>, request: Request, next: Next) -> Res
     response
 }
 
-async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    match api.parts.tokens.caller(request.headers()) {
-        Some(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        None => {
-            let detail = if request.headers().contains_key(header::AUTHORIZATION) {
-                "the token is not known here"
-            } else {
-                "send a token as `Authorization: Bearer hale_…`; a local one is in cli.token in the data directory"
-            };
-            Refusal::new(Code::Unauthorized, detail).into_response()
-        }
+/// Lets through whoever bears a token that is taken now, of a role that may, and not too often.
+pub(crate) async fn authorize(
+    State((api, access)): State<(Api, Access)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if access == Access::Open {
+        return next.run(request).await;
     }
+    let caller = match api.parts.tokens.caller(request.headers()) {
+        Ok(caller) => caller,
+        Err(denied) => return Refusal::new(Code::Unauthorized, denied.to_string()).into_response(),
+    };
+    if !access.allows(caller.role) {
+        let detail =
+            format!("a token of role {} can't do this; {} can", caller.role.as_str(), access.needs());
+        return Refusal::new(Code::Forbidden, detail).into_response();
+    }
+    if let Err(wait) = api.rates.check_key(&caller.token) {
+        let seconds = wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1;
+        return Refusal::too_often(seconds).into_response();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
 }

@@ -3,6 +3,7 @@
 //! [`router`] puts the parts together, [`serve`] serves them; [`Control`] is what the API needs from the node behind it
 //! and [`Registry`] holds the endpoints of services for the gateway and every other consumer.
 
+mod access;
 mod api;
 mod auth;
 pub mod control;
@@ -14,9 +15,10 @@ mod problems;
 pub mod registry;
 mod routes;
 mod serve;
+mod surface;
 
 pub use api::{Metrics, Parts, router};
-pub use auth::{Tokens, cli_token, make_token};
+pub use auth::{ADMIN_FILE, Caller, Denied, TokenSet, admin_token, cli_token, keep_token, make_token};
 pub use control::Control;
 pub use registry::Registry;
 pub use serve::{Limits, bind_socket, serve};

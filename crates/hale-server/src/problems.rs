@@ -20,13 +20,29 @@ const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A problem on its way out.
 #[derive(Debug)]
-pub(crate) struct Refusal(pub(crate) Problem);
+pub(crate) struct Refusal {
+    pub(crate) problem: Problem,
+    /// Seconds.
+    retry_after: Option<u64>,
+}
 
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
 impl Refusal {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self(Problem::new(code, detail))
+        let retry_after = (code == Code::Unavailable).then_some(1);
+        Self { problem: Problem::new(code, detail), retry_after }
+    }
+
+    /// Asked too often; again after so many seconds.
+    pub(crate) fn too_often(seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..Self::new(
+                Code::TooManyRequests,
+                format!("too many requests with this token; try again in {seconds} s"),
+            )
+        }
     }
 
     pub(crate) fn not_found(kind: &str, name: &str) -> Self {
@@ -36,16 +52,16 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
-        if self.0.code == Code::Unauthorized {
+        if self.problem.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"hale\""));
         }
-        if self.0.code == Code::Unavailable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -1,4 +1,4 @@
-//! What is answered, route by route.
+//! What is answered, route by route: all of them, each with who may ask (S25).
 
 pub(crate) mod actions;
 pub(crate) mod events;
@@ -9,3 +9,169 @@ pub(crate) mod outcomes;
 pub(crate) mod page;
 pub(crate) mod services;
 pub(crate) mod status;
+
+use hale_api::{
+    Code,
+    endpoints::EndpointSet,
+    events::{EventPage, EventQuery},
+    explain::Explanation,
+    logs::LogQuery,
+    operation::{ActionRequest, Operation, Verb},
+    outcomes::OutcomeHistory,
+};
+use hale_model::status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, WorkloadStatus};
+
+use crate::{
+    access::Access,
+    surface::{Route, Surface},
+};
+
+/// Every route there is.
+pub(crate) fn all(surface: Surface) -> Surface {
+    let surface = statuses(surface);
+    let surface = acting(surface);
+    let surface = history(surface);
+    let surface = traffic(surface);
+    open(surface)
+}
+
+fn statuses(surface: Surface) -> Surface {
+    let see = |path, about| Route::get(path, Access::See, about).refuses(&[Code::Unavailable]);
+    let one = |path, about| see(path, about).refuses(&[Code::NotFound]);
+    surface
+        .route(
+            see("/api/v1/status", "Everything that runs, as it is now.").answers::<Overview>(200),
+            status::overview,
+        )
+        .route(
+            see("/api/v1/workloads", "The workloads, by name.").answers::<Vec<WorkloadStatus>>(200),
+            status::workloads,
+        )
+        .route(
+            one("/api/v1/workloads/{name}", "One workload.").answers::<WorkloadStatus>(200),
+            status::workload,
+        )
+        .route(
+            see("/api/v1/replicas", "All replicas, by workload and ordinal.")
+                .answers::<Vec<ReplicaStatus>>(200),
+            status::replicas,
+        )
+        .route(one("/api/v1/replicas/{name}", "One replica.").answers::<ReplicaStatus>(200), status::replica)
+        .route(
+            see("/api/v1/targets", "The targets, by name.").answers::<Vec<TargetStatus>>(200),
+            status::targets,
+        )
+        .route(one("/api/v1/targets/{name}", "One target.").answers::<TargetStatus>(200), status::target)
+        .route(see("/api/v1/nodes", "The nodes, by name.").answers::<Vec<NodeStatus>>(200), status::nodes)
+        .route(
+            one("/api/v1/explain/{name}", "Why a replica, workload or target is as it is.")
+                .answers::<Explanation>(200),
+            explain::explain,
+        )
+}
+
+fn acting(surface: Surface) -> Surface {
+    let act = |path, about| {
+        Route::post(path, Access::Act, about)
+            .words("verb", Verb::ALL.map(Verb::as_str))
+            .body::<ActionRequest>()
+            .answers::<Operation>(200)
+            .answers::<Operation>(202)
+            .refuses(&[Code::NotFound, Code::NotApplicable, Code::Unavailable])
+    };
+    surface
+        .route(
+            act("/api/v1/workloads/{name}/{verb}", "Does something to all replicas."),
+            actions::on_workload,
+        )
+        .route(act("/api/v1/replicas/{name}/{verb}", "Does something to a replica."), actions::on_replica)
+        .route(act("/api/v1/targets/{name}/{verb}", "Pauses or resumes a target."), actions::on_target)
+        .route(
+            Route::get("/api/v1/operations/{id}", Access::See, "How something that was asked for goes.")
+                .query::<actions::OperationQuery>()
+                .answers::<Operation>(200)
+                .refuses(&[Code::NotFound]),
+            actions::operation,
+        )
+}
+
+fn history(surface: Surface) -> Surface {
+    let see = |path, about| Route::get(path, Access::See, about).refuses(&[Code::Unavailable]);
+    surface
+        .route(
+            see("/api/v1/outcomes/{name}", "The probe history of a replica or target.")
+                .answers::<OutcomeHistory>(200)
+                .refuses(&[Code::NotFound]),
+            outcomes::outcomes,
+        )
+        .route(
+            see("/api/v1/events", "What happened: a page, or a stream of server-sent events as it happens.")
+                .query::<EventQuery>()
+                .answers::<EventPage>(200)
+                .text(200, "text/event-stream"),
+            events::events,
+        )
+        .route(
+            see(
+                "/api/v1/logs/{name}",
+                "What a replica, or all of a workload, printed: a JSON object a line.",
+            )
+            .query::<LogQuery>()
+            .text(200, "application/x-ndjson")
+            .refuses(&[Code::NotFound, Code::NotApplicable]),
+            logs::logs,
+        )
+}
+
+fn traffic(surface: Surface) -> Surface {
+    let see = |path, about| Route::get(path, Access::Endpoints, about);
+    surface
+        .route(
+            see("/api/v1/services", "The services with their endpoints, by name.")
+                .answers::<Vec<EndpointSet>>(200),
+            services::services,
+        )
+        .route(
+            see(
+                "/api/v1/services/{name}/endpoints",
+                "The endpoints of a service: now, once they change, or as a stream of server-sent events.",
+            )
+            .query::<services::WatchQuery>()
+            .answers::<EndpointSet>(200)
+            .text(200, "text/event-stream")
+            .refuses(&[Code::NotFound]),
+            services::endpoints,
+        )
+}
+
+fn open(surface: Surface) -> Surface {
+    surface
+        .route(
+            Route::get("/metrics", Access::See, "The metrics, for Prometheus.")
+                .text(200, "text/plain")
+                .text(200, "application/openmetrics-text")
+                .refuses(&[Code::Internal]),
+            health::metrics,
+        )
+        .route(
+            Route::get("/healthz", Access::Open, "Whether this process answers.").text(200, "text/plain"),
+            health::healthz,
+        )
+        .route(
+            Route::get("/readyz", Access::Open, "Whether the database and the runtime answer, too.")
+                .answers::<health::Readiness>(200)
+                .answers::<health::Readiness>(503),
+            health::readyz,
+        )
+        .route(
+            Route::get("/", Access::Open, "The status page, without data.").text(200, "text/html"),
+            page::index,
+        )
+        .route(
+            Route::get("/assets/{file}", Access::Open, "The files of the pages.")
+                .text(200, "text/css")
+                .text(200, "text/javascript")
+                .refuses(&[Code::NotFound]),
+            page::asset,
+        )
+}

@@ -13,10 +13,11 @@ pub use replica::*;
 
 pub use hale_health::RestartCause;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much an event matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// As expected.
@@ -56,12 +57,13 @@ pub struct NewEvent {
 }
 
 /// An event of the stream, in CloudEvents 1.0 JSON form.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Always `1.0`.
     pub specversion: SpecVersion,
     /// Rises in the order recorded; a decimal number, as a string because CloudEvents wants one.
     #[serde(with = "decimal")]
+    #[schemars(with = "String")]
     pub id: u64,
     /// Who tells it: `/nodes/local`.
     pub source: String,
@@ -93,7 +95,7 @@ impl Event {
 }
 
 /// The version of CloudEvents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum SpecVersion {
     /// CloudEvents 1.0.
     #[default]
@@ -115,7 +117,7 @@ mod decimal {
 }
 
 /// Which run of a replica an event is about (S20).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Instance {
     /// Its workload.
     pub workload: String,

@@ -2,10 +2,11 @@
 
 use hale_health::Reason;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The data of `dev.hale.workload.applied`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadApplied {
     /// `created`, `updated`, `deleted`.
     pub change: String,
@@ -14,7 +15,7 @@ pub struct WorkloadApplied {
 }
 
 /// The data of `dev.hale.target.probe_failed`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetProbeFailed {
     /// Failures in a row.
     pub consecutive_failures: u32,
@@ -27,7 +28,7 @@ pub struct TargetProbeFailed {
 }
 
 /// The data of `dev.hale.target.probe_recovered`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetProbeRecovered {
     /// The whole streak.
     pub prior_failure_count: u32,
@@ -36,7 +37,7 @@ pub struct TargetProbeRecovered {
 }
 
 /// The data of `dev.hale.target.paused`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetPaused {
     /// Who.
     pub by: String,
@@ -47,28 +48,28 @@ pub struct TargetPaused {
 }
 
 /// The data of `dev.hale.target.resumed`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetResumed {
     /// Who, or `expired`.
     pub by: String,
 }
 
 /// The data of `dev.hale.node.started`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeStarted {
     /// Its version.
     pub version: String,
 }
 
 /// The data of `dev.hale.node.stopping`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeStopping {
     /// Why.
     pub reason: String,
 }
 
 /// The data of `dev.hale.node.observer_suspect`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeObserverSuspect {
     /// Probes that fail.
     pub failing: u32,

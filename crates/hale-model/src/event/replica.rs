@@ -2,13 +2,14 @@
 
 use hale_health::{ProbeKind, Reason, RestartCause};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Instance;
 use crate::status::{ExitStatus, HoldStatus};
 
 /// The data of `dev.hale.replica.starting`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaStarting {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -20,7 +21,7 @@ pub struct ReplicaStarting {
 }
 
 /// The data of `dev.hale.replica.running`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaRunning {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -32,7 +33,7 @@ pub struct ReplicaRunning {
 }
 
 /// The data of `dev.hale.replica.ready`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaReady {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -44,7 +45,7 @@ pub struct ReplicaReady {
 }
 
 /// The data of `dev.hale.replica.not_ready`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaNotReady {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -60,7 +61,7 @@ pub struct ReplicaNotReady {
 }
 
 /// The data of `dev.hale.replica.unhealthy`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaUnhealthy {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -80,7 +81,7 @@ pub struct ReplicaUnhealthy {
 }
 
 /// The data of `dev.hale.replica.recovered`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaRecovered {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -94,7 +95,7 @@ pub struct ReplicaRecovered {
 }
 
 /// The data of `dev.hale.replica.exited`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaExited {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -108,7 +109,7 @@ pub struct ReplicaExited {
 }
 
 /// The data of `dev.hale.replica.restarting`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaRestarting {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -126,7 +127,7 @@ pub struct ReplicaRestarting {
 }
 
 /// The data of `dev.hale.replica.restarted`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaRestarted {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -148,7 +149,7 @@ pub struct ReplicaRestarted {
 }
 
 /// The data of `dev.hale.replica.restart_succeeded`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaRestartSucceeded {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -158,7 +159,7 @@ pub struct ReplicaRestartSucceeded {
 }
 
 /// The data of `dev.hale.replica.restart_failed`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaRestartFailed {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -172,7 +173,7 @@ pub struct ReplicaRestartFailed {
 }
 
 /// The data of `dev.hale.replica.held`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaHeld {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -184,7 +185,7 @@ pub struct ReplicaHeld {
 }
 
 /// The data of `dev.hale.replica.released`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaReleased {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -200,7 +201,7 @@ pub struct ReplicaReleased {
 }
 
 /// The data of `dev.hale.replica.failed`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaFailed {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -217,7 +218,7 @@ pub struct ReplicaFailed {
 }
 
 /// The data of `dev.hale.replica.stopped`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaStopped {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -229,7 +230,7 @@ pub struct ReplicaStopped {
 }
 
 /// The data of `dev.hale.replica.stop_failed`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaStopFailed {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -239,7 +240,7 @@ pub struct ReplicaStopFailed {
 }
 
 /// The data of `dev.hale.replica.flapping`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaFlapping {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -251,7 +252,7 @@ pub struct ReplicaFlapping {
 }
 
 /// The data of `dev.hale.replica.flapping_ended`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaFlappingEnded {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -263,7 +264,7 @@ pub struct ReplicaFlappingEnded {
 }
 
 /// The data of `dev.hale.replica.paused`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaPaused {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -279,7 +280,7 @@ pub struct ReplicaPaused {
 }
 
 /// The data of `dev.hale.replica.resumed`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaResumed {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -291,7 +292,7 @@ pub struct ReplicaResumed {
 }
 
 /// The data of `dev.hale.replica.would_have`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaWouldHave {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -303,7 +304,7 @@ pub struct ReplicaWouldHave {
 }
 
 /// The data of `dev.hale.replica.prober_error`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaProberError {
     /// Which run of which replica.
     #[serde(flatten)]
@@ -315,7 +316,7 @@ pub struct ReplicaProberError {
 }
 
 /// What an instance was doing before it was ended (H25), bounded to 256 KiB.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Forensics {
     /// The last outcomes of its probes, newest last, in one line each.
     pub probe_outcomes: Vec<String>,

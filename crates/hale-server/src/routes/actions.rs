@@ -14,6 +14,7 @@ use hale_api::{
 use hale_store::AuditRecord;
 use http::{StatusCode, Uri};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
@@ -102,8 +103,8 @@ fn order(on: Subject, verb: Verb, caller: &Caller, asked: &ActionRequest) -> Ans
         None => None,
     };
     let by = match asked.by.as_deref().map(str::trim) {
-        Some(person) if !person.is_empty() => format!("{person} via {}", caller.0),
-        _ => caller.0.clone(),
+        Some(person) if !person.is_empty() => format!("{person} via {}", caller.name),
+        _ => caller.name.clone(),
     };
     Ok(Order { on, verb, by, reason: asked.reason.clone().unwrap_or_default(), lasting, probe: asked.probe })
 }
@@ -137,9 +138,9 @@ fn record(api: &Api, order: &Order) {
     api.parts.store.audit(record);
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct OperationQuery {
+pub(crate) struct OperationQuery {
     /// Answer when the revision is above this.
     after: Option<u64>,
 }

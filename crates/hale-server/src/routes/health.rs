@@ -1,5 +1,7 @@
 //! How hale itself is (N11, O1).
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::State,
@@ -7,7 +9,8 @@ use axum::{
 };
 use hale_api::Code;
 use http::{HeaderMap, StatusCode, header};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{api::Api, problems::Refusal};
 
@@ -16,21 +19,33 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// The answer of `/readyz`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Readiness {
+    /// Whether all is well.
+    ready: bool,
+    /// By the name of what was looked at: `database`, `runtime`.
+    checks: BTreeMap<&'static str, Check>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Check {
+    ok: bool,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
 /// The database can be read and written, and the runtime answers.
 pub(crate) async fn readyz(State(api): State<Api>) -> Response {
     let database = api.parts.store.check().await.map_err(|error| error.to_string());
     let runtime = api.parts.control.check().await;
-    let status =
-        if database.is_ok() && runtime.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let check = |result: Result<(), String>| match result {
-        Ok(()) => json!({"ok": true}),
-        Err(detail) => json!({"ok": false, "detail": detail}),
-    };
-    let body = json!({
-        "ready": status == StatusCode::OK,
-        "checks": {"database": check(database), "runtime": check(runtime)},
-    });
-    (status, Json(body)).into_response()
+    let ready = database.is_ok() && runtime.is_ok();
+    let check = |result: Result<(), String>| Check { ok: result.is_ok(), detail: result.err() };
+    let checks = BTreeMap::from([("database", check(database)), ("runtime", check(runtime))]);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready, checks })).into_response()
 }
 
 pub(crate) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {

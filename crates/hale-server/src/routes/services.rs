@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use hale_api::endpoints::EndpointSet;
 use http::{HeaderMap, Uri};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 
@@ -24,9 +25,9 @@ use crate::{
 /// How long a long-poll is held when nothing changes.
 const HOLD: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct WatchQuery {
+pub(crate) struct WatchQuery {
     /// Answer when the revision is another one than this.
     after: Option<u64>,
 }

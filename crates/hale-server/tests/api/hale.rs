@@ -11,11 +11,12 @@ use futures_util::stream;
 use hale_api::{Client, TOKEN_FILE, logs::LogLine, operation::Verb, outcomes::ProbeHistory};
 use hale_model::{
     Phase, Status,
+    cluster::Role,
     event::{EventData, Instance, NewEvent, ReplicaReady},
     status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, TransitionStatus, WorkloadStatus},
 };
 use hale_server::{
-    Control, Limits, Parts, Registry, Tokens,
+    Control, Limits, Parts, Registry, TokenSet,
     control::{BoxFuture, LogStream, Order, OrderError, Subject},
 };
 use hale_store::{Options, Store};
@@ -184,7 +185,7 @@ impl Hale {
             store: store.clone(),
             registry: Arc::clone(&registry),
             metrics: Arc::new(|accept| Ok(("text/plain", format!("up 1 {}\n", accept.unwrap_or("-"))))),
-            tokens: Tokens::new().with("cli", TOKEN),
+            tokens: TokenSet::new().with("cli", TOKEN, Role::Admin),
             loopback: true,
             end: end.clone(),
         });

@@ -15,12 +15,13 @@ use hale_check::EngineOptions;
 use hale_keeper::Launched;
 use hale_model::{
     Status,
+    cluster::Role,
     event::{EventData, NewEvent, NodeStarted, NodeStopping},
     file::Declared,
     report::Report,
     spec::Workload,
 };
-use hale_server::{Limits, Parts, Registry, Tokens};
+use hale_server::{Limits, Parts, Registry, TokenSet};
 use hale_store::Store;
 use hale_supervisor::{
     clock::BootClock,
@@ -194,7 +195,7 @@ impl Told {
             store: self.sink.store.clone(),
             registry: Arc::clone(&self.sink.registry),
             metrics: Arc::clone(&self.metrics),
-            tokens: Tokens::new().with("cli", token),
+            tokens: TokenSet::new().with("cli", token, Role::Admin),
             loopback: address.ip().is_loopback(),
             end: end.clone(),
         });
