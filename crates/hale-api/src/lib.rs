@@ -16,6 +16,7 @@ pub mod problem;
 pub mod proto;
 mod sse;
 mod transport;
+pub mod wire;
 
 pub use client::{Client, ClientError, Collection, EventStream, Followed, LogStream};
 pub use hale_model as model;

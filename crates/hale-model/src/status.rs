@@ -62,6 +62,9 @@ pub struct ReplicaStatus {
     pub flapping: bool,
     /// Whether a person paused it (H24).
     pub paused: bool,
+    /// Whether a restart that a probe caused is going on (H20).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restarting: bool,
     /// The first hold on what would be done next, if any (H20 and on).
     pub held_by: Option<HoldStatus>,
     /// Its main process.

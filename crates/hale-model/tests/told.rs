@@ -221,6 +221,7 @@ fn replica() -> ReplicaStatus {
         phase: Phase::Running,
         ready: true,
         flapping: false,
+        restarting: false,
         paused: false,
         held_by: None,
         pid: Some(4711),

@@ -263,6 +263,12 @@ impl Replica {
         self.pause_of(None).is_some()
     }
 
+    /// Whether a restart that a probe caused is going on: it counts against the disruption budget (H20).
+    #[must_use]
+    pub const fn in_probe_restart(&self) -> bool {
+        self.in_probe_restart
+    }
+
     /// The pause that holds this probe, or with `None` the replica as a whole.
     #[must_use]
     pub fn pause_of(&self, probe: Option<ProbeKind>) -> Option<&Pause> {

@@ -64,6 +64,7 @@ fn status() -> ReplicaStatus {
         phase: Phase::Running,
         ready: true,
         flapping: false,
+        restarting: false,
         paused: false,
         held_by: None,
         pid: Some(100),

@@ -277,6 +277,7 @@ fn replica(name: &str, at: Timestamp) -> ReplicaStatus {
         phase: Phase::Running,
         ready: true,
         flapping: false,
+        restarting: false,
         paused: false,
         held_by: None,
         pid: Some(4711),

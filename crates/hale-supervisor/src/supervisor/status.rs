@@ -37,6 +37,7 @@ fn replica(unit: &Unit, world: &World, now: Time, ordinal: u32, it: &hale_health
         ready: it.ready(),
         flapping: it.flapping(),
         paused: it.paused(),
+        restarting: it.in_probe_restart(),
         held_by: it.held_by().map(|hold| hold_status(hold, clock)),
         pid: started.and_then(|it| it.pid),
         address: started.map(|it| it.address.to_string()),
