@@ -12,7 +12,7 @@ use hale_model::{
     event::NewEvent,
 };
 
-use crate::AuditRecord;
+use crate::{AuditRecord, rows::to_text};
 
 /// A noun of the cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +50,48 @@ pub enum Kind {
     WebhookCursor,
 }
 
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 12] = [
+        Self::Cluster,
+        Self::Server,
+        Self::Workload,
+        Self::Target,
+        Self::Node,
+        Self::Session,
+        Self::Placement,
+        Self::Observed,
+        Self::Order,
+        Self::Token,
+        Self::Webhook,
+        Self::WebhookCursor,
+    ];
+
+    /// The word for it, as it is kept.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Server => "server",
+            Self::Workload => "workload",
+            Self::Target => "target",
+            Self::Node => "node",
+            Self::Session => "session",
+            Self::Placement => "placement",
+            Self::Observed => "observed",
+            Self::Order => "order",
+            Self::Token => "token",
+            Self::Webhook => "webhook",
+            Self::WebhookCursor => "webhook_cursor",
+        }
+    }
+
+    /// `None`: a newer hale has kinds that this one does not.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == word)
+    }
+}
+
 /// Names a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -85,6 +127,45 @@ impl Record {
             Self::Webhook(it) => Key::new(Kind::Webhook, &it.name),
             Self::WebhookCursor(it) => Key::new(Kind::WebhookCursor, &it.name),
         }
+    }
+}
+
+impl Record {
+    /// As it is kept: the same record always has the same text.
+    pub(crate) fn to_json(&self) -> String {
+        match self {
+            Self::Cluster(it) => to_text(it),
+            Self::Server(it) => to_text(it),
+            Self::Workload(it) => to_text(it),
+            Self::Target(it) => to_text(it),
+            Self::Node(it) => to_text(it),
+            Self::Session(it) => to_text(it),
+            Self::Placement(it) => to_text(it),
+            Self::Observed(it) => to_text(it),
+            Self::Order(it) => to_text(it),
+            Self::Token(it) => to_text(it),
+            Self::Webhook(it) => to_text(it),
+            Self::WebhookCursor(it) => to_text(it),
+        }
+    }
+
+    /// The other way round.
+    pub(crate) fn from_json(kind: Kind, text: &str) -> serde_json::Result<Self> {
+        use serde_json::from_str;
+        Ok(match kind {
+            Kind::Cluster => Self::Cluster(from_str(text)?),
+            Kind::Server => Self::Server(from_str(text)?),
+            Kind::Workload => Self::Workload(from_str(text)?),
+            Kind::Target => Self::Target(from_str(text)?),
+            Kind::Node => Self::Node(from_str(text)?),
+            Kind::Session => Self::Session(from_str(text)?),
+            Kind::Placement => Self::Placement(from_str(text)?),
+            Kind::Observed => Self::Observed(from_str(text)?),
+            Kind::Order => Self::Order(from_str(text)?),
+            Kind::Token => Self::Token(from_str(text)?),
+            Kind::Webhook => Self::Webhook(from_str(text)?),
+            Kind::WebhookCursor => Self::WebhookCursor(from_str(text)?),
+        })
     }
 }
 
@@ -152,6 +233,9 @@ pub enum WriteError {
     /// The database takes nothing now, and too much waits: nothing was written.
     #[error("the database takes nothing now: {0}")]
     Unavailable(String),
+    /// The database does not take this one, now or later: nothing of it was written.
+    #[error("the database refuses this: {0}")]
+    Refused(String),
     /// The store was closed; whether it was written is known by reading.
     #[error("the database is closed: hale is shutting down")]
     Closed,

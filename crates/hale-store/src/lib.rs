@@ -6,20 +6,25 @@
 //!
 //! [`Store`] has an operation for each thing that is wanted of it, and none that shows what is behind it.
 
-mod batch;
 pub mod cluster;
+mod engine;
+mod history;
+mod plan;
 mod project;
 mod queue;
-mod read;
+mod reader;
 mod record;
 mod retention;
-mod schema;
+mod rows;
+mod sqlite;
 mod store;
 mod tail;
+mod work;
 mod writer;
 
 pub use queue::Counters;
 pub use record::{AuditRecord, ReplicaRecord};
+pub use sqlite::{Restored, backup, restore};
 pub use store::{Options, Store};
 
 /// Why the database could not be opened or asked.
@@ -46,6 +51,20 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It can't be restored from this file.
+    #[error("{path} is not a database of hale that can be restored: {detail}")]
+    NotHale {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// PostgreSQL is copied and restored by its own means.
+    #[error(
+        "hale copies only its embedded database; copy PostgreSQL with pg_dump, or with pg_basebackup and its archived log \
+         (point-in-time recovery), and raise the epoch of the cluster after restoring it"
+    )]
+    NotHere,
     /// The database refused.
     #[error("the database could not {what}: {detail}")]
     Database {

@@ -1,17 +1,22 @@
 //! What waits to be written. Putting something in never waits.
 //!
-//! Events, audit records and removals are kept in order, up to [`MAX_FACTS`]; beyond that (a disk that has been full
-//! for long) new ones are lost, counted, and said at ERROR. Outcomes are worth less: of them the oldest give way.
+//! Events, audit records, removals and writes are kept in order, up to [`MAX_FACTS`]; beyond that (a disk that has been full
+//! for long) new ones are lost, counted, and said at ERROR. Outcomes are worth less: of them the oldest give way. Writes wait for their share of what may wait before they come here (see `Store::write`).
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use hale_model::{event::NewEvent, report::OutcomeRecord};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
-use crate::AuditRecord;
+use crate::{
+    AuditRecord,
+    cluster::{Change, Committed, Guard, Key, Lease, Write, WriteError},
+    plan::clean,
+};
 
 /// The most facts that wait.
 pub(crate) const MAX_FACTS: usize = 100_000;
@@ -28,6 +33,82 @@ pub(crate) enum Fact {
     Removed(String),
     /// Answered once everything before it is durable.
     Barrier(oneshot::Sender<()>),
+    /// Changes with guards.
+    Write(Box<Prepared>, oneshot::Sender<Result<Committed, WriteError>>),
+    /// A lease is wanted, or to be renewed.
+    Lease(Wish, oneshot::Sender<Option<Lease>>),
+    /// A lease is given back: its name and number.
+    Release(String, u64, oneshot::Sender<()>),
+    /// The database was restored: answered with the epoch that begins.
+    RaiseEpoch(oneshot::Sender<u64>),
+}
+
+/// A lease that is wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) name: String,
+    pub(crate) holder: String,
+    pub(crate) ttl: Duration,
+}
+
+/// A write whose records have become text already, by whoever asked for it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) changes: Vec<Step>,
+    pub(crate) guards: Vec<Guard>,
+    /// About how many bytes it has.
+    pub(crate) size: usize,
+    /// Its share of what may wait; given back with it.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+/// A change, prepared.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Put(Key, String),
+    Delete(Key),
+    Event(Box<NewEvent>),
+    Audit(Box<AuditRecord>),
+}
+
+impl From<Write> for Prepared {
+    fn from(write: Write) -> Self {
+        let mut size = 256 * write.guards.len();
+        let changes = write.changes.into_iter().map(|change| match change {
+            Change::Put(record) => {
+                let body = record.to_json();
+                size += body.len() + 256;
+                Step::Put(clean_key(record.key()), body)
+            }
+            Change::Delete(key) => {
+                size += 256;
+                Step::Delete(clean_key(key))
+            }
+            Change::Event(event) => {
+                size += 1024;
+                Step::Event(event)
+            }
+            Change::Audit(record) => {
+                size += record.detail.len() + 256;
+                Step::Audit(record)
+            }
+        });
+        let changes = changes.collect();
+        let guards = write.guards.into_iter().map(clean_guard).collect();
+        Self { changes, guards, size, room: None }
+    }
+}
+
+fn clean_key(key: Key) -> Key {
+    Key { kind: key.kind, name: clean(&key.name) }
+}
+
+fn clean_guard(guard: Guard) -> Guard {
+    match guard {
+        Guard::Lease { name, number } => Guard::Lease { name: clean(&name), number },
+        Guard::Unchanged { key, revision } => Guard::Unchanged { key: clean_key(key), revision },
+        Guard::Absent(key) => Guard::Absent(clean_key(key)),
+    }
 }
 
 /// What was lost, and what waits.
@@ -133,6 +214,16 @@ impl Queue {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.facts.notify_one();
+    }
+
+    /// Drops what waits: who waits for it is told that the store was closed.
+    pub(crate) fn abandon(&self) -> usize {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        let left = waiting.facts.len();
+        waiting.facts.clear();
+        waiting.outcomes.clear();
+        left
     }
 
     pub(crate) fn is_closed(&self) -> bool {

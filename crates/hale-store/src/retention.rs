@@ -3,70 +3,92 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::SqliteConnection;
 
-use crate::{Options, batch::Memory};
+use crate::{Options, engine::Engine, history::Probes, queue::Queue};
 
 /// How often it is looked at.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
 
+/// The lease under which it is done, and for how long that is taken.
+pub(crate) const LEASE: (&str, Duration) = ("retention", Duration::from_secs(90));
+
 /// The most rows that one statement takes out: a commit in between lets others write.
 const AT_ONCE: i64 = 1000;
 
-/// The most statements in one go; what is left is for the next.
+/// The most statements of a kind in one go; what is left is for the next.
 const ROUNDS: u32 = 20;
 
 /// How many run lengths of a probe are kept.
 const RUNS: i64 = 1000;
 
-const OLD_EVENTS: &str = "DELETE FROM events WHERE id IN \
-     (SELECT id FROM (SELECT id, at FROM events ORDER BY id LIMIT $1) WHERE at < $2 OR id <= $3)";
-const OLD_AUDIT: &str = "DELETE FROM audit WHERE id IN \
-     (SELECT id FROM (SELECT id, at FROM audit ORDER BY id LIMIT $1) WHERE at < $2)";
-const OLD_OUTCOMES: &str = "DELETE FROM outcomes WHERE (subject, probe) IN \
-     (SELECT subject, probe FROM outcomes GROUP BY subject, probe HAVING max(at) < $2 LIMIT $1 / 100)";
-const OLD_RUNS: &str =
-    "DELETE FROM outcome_runs WHERE id IN (SELECT id FROM outcome_runs WHERE until_at < $2 LIMIT $1)";
-const MANY_RUNS: &str = "DELETE FROM outcome_runs WHERE subject = $1 AND probe = $2 AND id <= \
-     (SELECT id FROM outcome_runs WHERE subject = $1 AND probe = $2 ORDER BY id DESC LIMIT 1 OFFSET $3)";
+/// How long it is told that a record was deleted.
+const DELETED_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// Takes out what is too old or too much. True when more is left than one go takes.
+/// How long after its last commit a writer is remembered.
+const WRITER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What grows old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Old {
+    Events,
+    Audit,
+    Outcomes,
+    Runs,
+    /// Records that were deleted.
+    Deleted,
+    Writers,
+}
+
+/// How much of it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    /// At most so many at once.
+    pub(crate) rows: i64,
+    /// What is from before this, microseconds.
+    pub(crate) before: i64,
+    /// All but so many of the newest, whatever their age; 0: no matter how many. Of events only.
+    pub(crate) keep: i64,
+}
+
+/// Takes out what is too old or too much, unless something waits to be written. True when more is left than one go
+/// takes.
 pub(crate) async fn clean(
-    connection: &mut SqliteConnection,
-    memory: &mut Memory,
+    engine: &mut Engine,
+    probes: &mut Probes,
     options: &Options,
+    queue: &Queue,
 ) -> Result<bool, sqlx::Error> {
     let before = |age: Duration| {
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
         Timestamp::now().saturating_sub(age).map_or(i64::MIN, |it| it.as_microsecond())
     };
-    let surplus = i64::try_from(memory.last_event().saturating_sub(options.max_events)).unwrap_or(i64::MAX);
+    let keep = i64::try_from(options.max_events.max(1)).unwrap_or(i64::MAX);
     let mut more = false;
-    for (statement, age) in [
-        (OLD_EVENTS, options.event_age),
-        (OLD_AUDIT, options.audit_age),
-        (OLD_OUTCOMES, options.outcome_age),
-        (OLD_RUNS, options.outcome_age),
+    for (old, age) in [
+        (Old::Events, options.event_age),
+        (Old::Audit, options.audit_age),
+        (Old::Outcomes, options.outcome_age),
+        (Old::Runs, options.outcome_age),
+        (Old::Deleted, DELETED_AGE),
+        (Old::Writers, WRITER_AGE),
     ] {
-        let mut left = ROUNDS;
-        loop {
-            let mut sql = sqlx::query(statement).bind(AT_ONCE).bind(before(age));
-            if statement == OLD_EVENTS {
-                sql = sql.bind(surplus);
+        let limit = Limit { rows: AT_ONCE, before: before(age), keep };
+        for round in 1.. {
+            if !queue.is_empty() {
+                return Ok(true);
             }
-            let deleted = sql.execute(&mut *connection).await?.rows_affected();
-            left -= 1;
+            let deleted = engine.forget(old, limit).await?;
             if deleted < AT_ONCE.cast_unsigned() {
                 break;
             }
-            if left == 0 {
+            if round == ROUNDS {
                 more = true;
                 break;
             }
         }
     }
-    for (subject, probe) in memory.with_many_runs(100) {
-        sqlx::query(MANY_RUNS).bind(subject).bind(probe).bind(RUNS).execute(&mut *connection).await?;
+    for probe in probes.with_many_runs(100, 100) {
+        engine.trim(&probe, RUNS).await?;
     }
     Ok(more)
 }
@@ -80,7 +102,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::{queue::Fact, schema};
+    use crate::{engine::Batches, queue::Fact, sqlite::schema, work::Work};
+    use sqlx::SqliteConnection;
 
     fn event(age: SignedDuration) -> Fact {
         Fact::Event(Box::new(NewEvent {
@@ -105,6 +128,15 @@ mod tests {
         }
     }
 
+    async fn engine(dir: &tempfile::TempDir) -> Engine {
+        let connection = schema::open(&dir.path().join("hale.db"), schema::MIGRATIONS).await.unwrap();
+        Engine::Sqlite(Box::new(crate::sqlite::Engine::new(connection, "me".to_owned())))
+    }
+
+    async fn raw(dir: &tempfile::TempDir) -> SqliteConnection {
+        schema::open(&dir.path().join("hale.db"), schema::MIGRATIONS).await.unwrap()
+    }
+
     async fn count(connection: &mut SqliteConnection, table: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM {table}");
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await.unwrap()
@@ -113,44 +145,47 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_old_or_too_much_goes_and_the_rest_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let mut connection = schema::open(&dir.path().join("hale.db"), schema::MIGRATIONS).await.unwrap();
-        let mut memory = Memory::load(&mut connection).await.unwrap();
+        let (mut engine, mut raw) = (engine(&dir).await, raw(&dir).await);
+        let (mut probes, mut batches) = (Probes::default(), Batches::default());
         let old = (0..1500).map(|_| event(SignedDuration::from_hours(48)));
         let new = (0..20).map(|_| event(SignedDuration::ZERO));
         let flapping = (0..3000).map(|n| outcome(n, (n % 2 == 0).then_some(Reason::Timeout)));
-        memory.prepare(old.chain(new).collect(), flapping.collect()).write(&mut connection).await.unwrap();
+        let work = Work { items: old.chain(new).collect(), outcomes: flapping.collect() };
+        let plan = engine.run(&work, &probes, &mut batches).await.unwrap();
+        probes.learn(plan.probes, &[], true);
 
+        let queue = Queue::default();
         let options = Options { event_age: Duration::from_secs(24 * 3600), ..Options::default() };
-        assert!(!clean(&mut connection, &mut memory, &options).await.unwrap());
-        assert_eq!(count(&mut connection, "events").await, 20);
-        assert_eq!(count(&mut connection, "outcome_runs").await, RUNS);
-        assert_eq!(count(&mut connection, "outcomes").await, 100);
+        assert!(!clean(&mut engine, &mut probes, &options, &queue).await.unwrap());
+        assert_eq!(count(&mut raw, "events").await, 20);
+        assert_eq!(count(&mut raw, "outcome_runs").await, RUNS);
+        assert_eq!(count(&mut raw, "outcomes").await, 100);
 
         let options = Options { max_events: 5, outcome_age: Duration::ZERO, ..Options::default() };
-        clean(&mut connection, &mut memory, &options).await.unwrap();
-        assert_eq!(count(&mut connection, "events").await, 5);
-        assert_eq!(count(&mut connection, "outcome_runs").await, 0);
-        assert_eq!(count(&mut connection, "outcomes").await, 0);
+        clean(&mut engine, &mut probes, &options, &queue).await.unwrap();
+        assert_eq!(count(&mut raw, "events").await, 5);
+        assert_eq!(count(&mut raw, "outcome_runs").await, 0);
+        assert_eq!(count(&mut raw, "outcomes").await, 0);
     }
 
     #[tokio::test]
     async fn a_full_disk_costs_nothing_once_there_is_room_again() {
         let dir = tempfile::tempdir().unwrap();
-        let mut connection = schema::open(&dir.path().join("hale.db"), schema::MIGRATIONS).await.unwrap();
-        let mut memory = Memory::load(&mut connection).await.unwrap();
+        let (mut engine, mut raw) = (engine(&dir).await, raw(&dir).await);
+        let (probes, mut batches) = (Probes::default(), Batches::default());
         let events = (0..2000).map(|_| event(SignedDuration::ZERO));
         let flapping = (0..500).map(|n| outcome(n, (n % 2 == 0).then_some(Reason::Timeout)));
-        let batch = memory.prepare(events.collect(), flapping.collect());
+        let work = Work { items: events.collect(), outcomes: flapping.collect() };
         // As SQLite does when the disk is full: it ends the whole transaction by itself.
-        let full = "CREATE TEMP TRIGGER disk BEFORE INSERT ON main.events
+        let full = "CREATE TRIGGER disk BEFORE INSERT ON events
                     BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
-        sqlx::raw_sql(full).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(full).execute(&mut raw).await.unwrap();
         for _ in 0..3 {
-            let error = batch.write(&mut connection).await.unwrap_err();
+            let error = engine.run(&work, &probes, &mut batches).await.unwrap_err();
             assert!(error.to_string().contains("full"), "{error}");
         }
-        sqlx::raw_sql("DROP TRIGGER disk").execute(&mut connection).await.unwrap();
-        batch.write(&mut connection).await.unwrap();
-        assert_eq!(count(&mut connection, "events").await, 2000, "all of it, and only once");
+        sqlx::raw_sql("DROP TRIGGER disk").execute(&mut raw).await.unwrap();
+        engine.run(&work, &probes, &mut batches).await.unwrap();
+        assert_eq!(count(&mut raw, "events").await, 2000, "all of it, and only once");
     }
 }

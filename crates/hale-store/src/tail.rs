@@ -7,6 +7,8 @@ use std::{
 
 use hale_model::event::Event;
 
+use crate::rows::EventRow;
+
 /// The most events kept.
 const MAX_EVENTS: usize = 4096;
 
@@ -23,15 +25,32 @@ pub(crate) struct Tail {
 struct Kept {
     events: VecDeque<(Arc<Event>, usize)>,
     bytes: usize,
+    /// The id of the newest event there is.
+    last: u64,
 }
 
 impl Tail {
-    /// Adds what was committed: each event with the size of its JSON form.
-    pub(crate) fn extend(&self, events: impl IntoIterator<Item = (Arc<Event>, usize)>) {
+    /// Adds what was committed, up to `last` (there may be numbers that belong to no event). What is here already is
+    /// left out; where there is a hole before it, what was here goes: it can still be read from the database.
+    pub(crate) fn extend(&self, events: impl IntoIterator<Item = EventRow>, last: u64) {
         let mut kept = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        for (event, size) in events {
+        for row in events {
+            if row.event.id <= kept.last {
+                continue;
+            }
+            if row.event.id != kept.last + 1 {
+                kept.events.clear();
+                kept.bytes = 0;
+            }
+            kept.last = row.event.id;
+            let size = row.size();
             kept.bytes += size;
-            kept.events.push_back((event, size));
+            kept.events.push_back((row.event, size));
+        }
+        if last > kept.last {
+            kept.events.clear();
+            kept.bytes = 0;
+            kept.last = last;
         }
         while kept.events.len() > MAX_EVENTS || kept.bytes > MAX_BYTES {
             let Some((_, size)) = kept.events.pop_front() else { break };

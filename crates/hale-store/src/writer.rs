@@ -2,18 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Connection, SqliteConnection};
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use crate::{
     Options,
-    batch::{Batch, Memory},
-    queue::Queue,
+    engine::{self, Batches, Engine},
+    history::Probes,
+    plan::{Answer, Plan},
+    queue::{Fact, Queue, Wish},
     retention,
+    rows::EventRow,
     tail::Tail,
+    work::Work,
 };
 
 /// The most of each kind in one transaction.
@@ -33,22 +36,57 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) tail: Tail,
-    /// The id of the newest durable event.
+    /// The id of the newest durable event known here.
     pub(crate) latest: watch::Sender<u64>,
+    /// The newest revision known here.
+    pub(crate) revision: watch::Sender<u64>,
     /// Why the last write failed; `None` once one has succeeded again.
     pub(crate) trouble: watch::Sender<Option<String>>,
 }
 
+impl Shared {
+    /// Tells readers of what is durable: events in order, without a hole, and numbers up to which all is.
+    pub(crate) fn publish(&self, events: impl IntoIterator<Item = EventRow>, last_event: u64, revision: u64) {
+        self.tail.extend(events, last_event);
+        raise(&self.latest, last_event);
+        raise(&self.revision, revision);
+    }
+}
+
+fn raise(known: &watch::Sender<u64>, to: u64) {
+    known.send_if_modified(|it| {
+        let newer = to > *it;
+        *it = to.max(*it);
+        newer
+    });
+}
+
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) connection: SqliteConnection,
-    pub(crate) memory: Memory,
+    pub(crate) engine: Engine,
+    pub(crate) probes: Probes,
+    pub(crate) batches: Batches,
     pub(crate) options: Options,
+    /// Its name, random.
+    pub(crate) name: String,
+}
+
+/// However the writer ends: nobody waits for it in vain.
+struct Abandon(Arc<Shared>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        let left = self.0.queue.abandon();
+        if left > 0 {
+            tracing::error!(left, "the database was closed with writes that could not be made");
+        }
+    }
 }
 
 impl Writer {
     /// Writes what waits until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
+        let _abandon = Abandon(Arc::clone(&self.shared));
         let mut clean_at = Instant::now() + retention::EVERY;
         loop {
             let shared = Arc::clone(&self.shared);
@@ -65,7 +103,8 @@ impl Writer {
                 }
             }
             while !self.shared.queue.is_empty() {
-                if !self.write_some().await {
+                let (items, outcomes) = self.shared.queue.take(MOST);
+                if !self.persist(Work { items, outcomes }).await {
                     return;
                 }
             }
@@ -73,57 +112,53 @@ impl Writer {
                 break;
             }
         }
-        if let Err(error) = self.connection.close().await {
+        if let Err(error) = self.engine.close().await {
             tracing::warn!(%error, "the database did not close well");
         }
     }
 
     /// Writes one batch, however often it takes. False when the store was closed before it could be.
-    async fn write_some(&mut self) -> bool {
-        let (facts, outcomes) = self.shared.queue.take(MOST);
-        if let Err(error) = self.memory.recall(&mut self.connection, &outcomes).await {
-            // Their history begins anew; the outcomes themselves are not lost.
-            tracing::warn!(%error, "earlier outcomes can't be read");
-        }
-        let mut batch = self.memory.prepare(facts, outcomes);
-        if !self.persist(&batch).await {
-            return false;
-        }
-        let newest = batch.events.last().map(|(event, _)| event.id);
-        self.shared.tail.extend(batch.events.drain(..));
-        if let Some(newest) = newest {
-            self.shared.latest.send_replace(newest);
-        }
-        for ack in batch.acks.drain(..) {
-            // Who asked may have gone.
-            let _gone = ack.send(());
-        }
-        true
-    }
-
-    async fn persist(&mut self, batch: &Batch) -> bool {
-        if batch.is_empty() {
+    async fn persist(&mut self, work: Work) -> bool {
+        if work.is_trivial() {
+            let answers = vec![Answer::Done; work.items.len()];
+            work.answer(answers);
             return true;
         }
         let mut wait = RETRY.0;
         let mut give_up = None;
-        loop {
-            let Err(error) = batch.write(&mut self.connection).await else { break };
-            let waiting = self.shared.queue.counters().facts_waiting;
-            tracing::error!(%error, waiting, retry_in = ?wait, "the database can't be written to; tried again");
-            self.shared.queue.count(|it| it.write_failures += 1);
-            self.shared.trouble.send_replace(Some(error.to_string()));
+        let plan = loop {
+            let error = match self.engine.run(&work, &self.probes, &mut self.batches).await {
+                Ok(plan) => break plan,
+                Err(error) => error,
+            };
+            if engine::is_refusal(&error) {
+                return self.refused(work, &error).await;
+            }
+            self.failed(&error, wait);
             if self.shared.queue.is_closed() {
                 let until = *give_up.get_or_insert_with(|| Instant::now() + LAST_WORDS);
                 if Instant::now() >= until {
-                    tracing::error!(waiting, "closed with events that could not be written");
                     return false;
                 }
             }
             sleep(wait).await;
             wait = (wait * 2).min(RETRY.1);
+        };
+        self.succeeded(work, plan);
+        true
+    }
+
+    fn failed(&self, error: &sqlx::Error, wait: Duration) {
+        let waiting = self.shared.queue.counters().facts_waiting;
+        tracing::error!(%error, waiting, retry_in = ?wait, "the database can't be written to; tried again");
+        self.shared.queue.count(|it| it.write_failures += 1);
+        self.shared.trouble.send_replace(Some(error.to_string()));
+    }
+
+    fn succeeded(&mut self, work: Work, plan: Plan) {
+        if !plan.is_empty() {
+            self.shared.queue.count(|it| it.commits += 1);
         }
-        self.shared.queue.count(|it| it.commits += 1);
         self.shared.trouble.send_if_modified(|it| {
             let recovered = it.take().is_some();
             if recovered {
@@ -131,18 +166,53 @@ impl Writer {
             }
             recovered
         });
+        self.probes.learn(plan.probes, &plan.removed, self.engine.is_alone());
+        self.shared.publish(plan.events, plan.numbers.last_event, plan.numbers.revision);
+        work.answer(plan.answers);
+    }
+
+    /// What the database does not take must not keep it from taking the rest.
+    async fn refused(&mut self, work: Work, error: &sqlx::Error) -> bool {
+        if work.len() == 1 {
+            tracing::error!(%error, "the database refuses what it was given; it is lost");
+            self.shared.queue.count(|it| it.facts_lost += 1);
+            work.refuse(&error.to_string());
+            return true;
+        }
+        for single in work.singly() {
+            if !Box::pin(self.persist(single)).await {
+                return false;
+            }
+        }
         true
     }
 
     /// How long until the next time.
     async fn clean(&mut self) -> Duration {
-        match retention::clean(&mut self.connection, &mut self.memory, &self.options).await {
+        if !self.engine.is_alone() && !self.may_clean().await {
+            return retention::EVERY;
+        }
+        let shared = Arc::clone(&self.shared);
+        match retention::clean(&mut self.engine, &mut self.probes, &self.options, &shared.queue).await {
             Ok(true) => Duration::from_secs(1),
             Ok(false) => retention::EVERY,
             Err(error) => {
-                tracing::error!(%error, "old events can't be taken out of the database; tried again");
+                tracing::error!(%error, "what is old can't be taken out of the database; tried again");
                 retention::EVERY
             }
         }
+    }
+
+    /// Of several servers one cleans (S3).
+    async fn may_clean(&mut self) -> bool {
+        let (to, mut answer) = oneshot::channel();
+        let (name, ttl) = retention::LEASE;
+        let wish = Wish { name: name.to_owned(), holder: self.name.clone(), ttl };
+        let work = Work { items: vec![Fact::Lease(wish, to)], outcomes: Vec::new() };
+        let done = self.engine.run(&work, &self.probes, &mut self.batches).await;
+        if let Ok(plan) = done {
+            self.succeeded(work, plan);
+        }
+        matches!(answer.try_recv(), Ok(Some(_)))
     }
 }

@@ -1,6 +1,12 @@
 //! The operations.
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod cluster;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use hale_api::{
     events::{EventQuery, type_matches},
@@ -10,20 +16,38 @@ use hale_model::{
     event::{Event, NewEvent, Severity},
     report::OutcomeRecord,
 };
-use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
+use jiff::Timestamp;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
     task::JoinHandle,
+    time::timeout,
 };
 
 use crate::{
     AuditRecord, Counters, ReplicaRecord, StoreError,
-    batch::Memory,
-    queue::{Fact, Queue},
-    read, schema,
+    cluster::{Changes, Committed, Lease, Write, WriteError},
+    engine::{Batches, Engine},
+    history::Probes,
+    queue::{Fact, Prepared, Queue, Wish},
+    reader::Reader,
+    rows::Numbers,
+    sqlite::{self, schema},
     tail::Tail,
     writer::{Shared, Writer},
 };
+
+/// How long a new write waits for a database that takes nothing, before it is told so. One that was taken is tried for
+/// as long as it takes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a lease is waited for.
+const LEASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most bytes of writes that wait, in shares of [`SHARE`].
+const MOST_SHARES: u32 = 16_384;
+
+/// See [`MOST_SHARES`].
+const SHARE: usize = 4096;
 
 /// What is kept, and for how long.
 #[derive(Debug, Clone)]
@@ -49,32 +73,52 @@ impl Default for Options {
 #[derive(Debug, Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    readers: SqlitePool,
+    reader: Reader,
+    /// The file, if it is one.
+    file: Option<PathBuf>,
+    /// The room for writes that wait.
+    room: Arc<Semaphore>,
     writer: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Store {
     /// Opens the database at `path`, making it when it is not there, and starts its writer. One at a time may have it
-    /// open for writing; who does is decided by the lock of the data directory.
+    /// open for writing; who does is decided by the lock of the data directory. Leases of an earlier run end here.
     ///
     /// # Errors
     /// When it is of a newer hale, or can't be opened, copied or migrated.
     pub async fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
-        let mut connection = schema::open(path, schema::MIGRATIONS).await?;
-        let memory = Memory::load(&mut connection).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy_with(schema::options(path).pragma("query_only", "on"));
+        let connection = schema::open(path, schema::MIGRATIONS).await?;
+        let name = random_name()?;
+        let mut engine = sqlite::Engine::new(connection, name.clone());
+        engine.end_leases().await.map_err(StoreError::database("end the leases of an earlier run"))?;
+        let reader = Reader::Sqlite(sqlite::Reader::new(sqlite::readers(path)));
+        let numbers = reader.numbers().await.map_err(StoreError::database("tell what it holds"))?;
+        let mut store = Self::start(Engine::Sqlite(Box::new(engine)), reader, name, numbers, options);
+        store.file = Some(path.to_owned());
+        Ok(store)
+    }
+
+    fn start(engine: Engine, reader: Reader, name: String, numbers: Numbers, options: Options) -> Self {
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             tail: Tail::default(),
-            latest: watch::Sender::new(memory.last_event()),
+            latest: watch::Sender::new(0),
+            revision: watch::Sender::new(0),
             trouble: watch::Sender::new(None),
         });
-        let writer = Writer { shared: Arc::clone(&shared), connection, memory, options };
+        shared.publish([], numbers.last_event, numbers.revision);
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            engine,
+            probes: Probes::default(),
+            batches: Batches::default(),
+            options,
+            name,
+        };
         let writer = Arc::new(std::sync::Mutex::new(Some(tokio::spawn(writer.run()))));
-        Ok(Self { shared, readers, writer })
+        let room = Arc::new(Semaphore::new(MOST_SHARES as usize));
+        Self { shared, reader, file: None, room, writer }
     }
 
     /// Takes an event; it gets its number when it is written, and is told to readers then. Returns at once. Up to
@@ -140,14 +184,23 @@ impl Store {
         {
             return Ok(found);
         }
-        let mut connection = self.readers.acquire().await.map_err(StoreError::database("be read"))?;
-        let events =
-            read::events(&mut connection, query, limit).await.map_err(StoreError::database("be read"))?;
+        let rows = self.reader.events(query, limit).await.map_err(StoreError::database("be read"))?;
+        let events: Vec<Arc<Event>> = rows.into_iter().map(|it| it.event).collect();
         let seen = match events.last() {
             Some(last) if events.len() == limit || query.newest => last.id,
             last => last.map_or(latest, |it| it.id.max(latest)),
         };
-        Ok((events.into_iter().map(Arc::new).collect(), seen))
+        Ok((events, seen))
+    }
+
+    /// Whether an event after which somebody wants to go on was never given in this database, which is then one that was
+    /// restored: such a reader is told so, and begins anew (S20).
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn is_beyond_end(&self, after: u64) -> Result<bool, StoreError> {
+        let numbers = self.reader.numbers().await.map_err(StoreError::database("be read"))?;
+        Ok(numbers.is_beyond_end(after))
     }
 
     /// The probe history of a replica or target.
@@ -155,8 +208,7 @@ impl Store {
     /// # Errors
     /// When the database can't be read.
     pub async fn history(&self, subject: &str) -> Result<Vec<ProbeHistory>, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(StoreError::database("be read"))?;
-        read::history(&mut connection, subject).await.map_err(StoreError::database("be read"))
+        self.reader.history(subject).await.map_err(StoreError::database("be read"))
     }
 
     /// What is known of each replica, by name.
@@ -164,8 +216,15 @@ impl Store {
     /// # Errors
     /// When the database can't be read.
     pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(StoreError::database("be read"))?;
-        read::replicas(&mut connection).await.map_err(StoreError::database("be read"))
+        self.reader.replicas().await.map_err(StoreError::database("be read"))
+    }
+
+    /// Who asked for what, after a number, oldest first, at most `limit`; each with its number (S26).
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn audit_log(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        self.reader.audit(after, limit).await.map_err(StoreError::database("be read"))
     }
 
     /// Whether it can be read and written; the error says what fails.
@@ -179,8 +238,7 @@ impl Store {
         if !self.is_writing() {
             return Err(StoreError::Closed);
         }
-        let asked = sqlx::query("SELECT 1 FROM events LIMIT 1").fetch_optional(&self.readers).await;
-        asked.map(drop).map_err(StoreError::database("be read"))
+        self.reader.ping().await.map_err(StoreError::database("be read"))
     }
 
     fn is_writing(&self) -> bool {
@@ -203,7 +261,7 @@ impl Store {
         {
             tracing::error!(%error, "the database's writer ended badly");
         }
-        self.readers.close().await;
+        self.reader.close().await;
     }
 }
 
@@ -215,4 +273,15 @@ fn wanted(query: &EventQuery, event: &Event) -> bool {
     query.kind.as_deref().is_none_or(|it| type_matches(it, event.data.kind()))
         && query.subject.as_ref().is_none_or(about)
         && event.severity >= query.severity.unwrap_or(Severity::Info)
+}
+
+/// A name that nobody else has.
+fn random_name() -> Result<String, StoreError> {
+    let mut bytes = [0_u8; 16];
+    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    filled.map_err(|_| StoreError::Database {
+        what: "be opened",
+        detail: "no random numbers here".to_owned(),
+    })?;
+    Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
 }

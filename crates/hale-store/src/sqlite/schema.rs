@@ -10,7 +10,10 @@ use sqlx::{
 use crate::StoreError;
 
 /// The steps from one schema to the next; the number of a schema is how many of them it took.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001-first.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001-first.sql"),
+    include_str!("../../migrations/sqlite/0002-records.sql"),
+];
 
 /// How every connection is made.
 pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
@@ -112,7 +115,7 @@ mod tests {
             .unwrap();
         old.close().await.unwrap();
 
-        let newer = [MIGRATIONS[0], "ALTER TABLE audit ADD COLUMN more TEXT;"];
+        let newer = [MIGRATIONS[0], MIGRATIONS[1], "ALTER TABLE audit ADD COLUMN more TEXT;"];
         let mut migrated = open(&path, &newer).await.unwrap();
         let by: String = sqlx::query_scalar("SELECT by FROM audit WHERE more IS NULL")
             .fetch_one(&mut migrated)
@@ -121,7 +124,7 @@ mod tests {
         assert_eq!(by, "me");
         migrated.close().await.unwrap();
 
-        let copy = dir.path().join("hale.db.schema-1");
+        let copy = dir.path().join("hale.db.schema-2");
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         let mut copy = open(&copy, MIGRATIONS).await.unwrap();
         let by: String = sqlx::query_scalar("SELECT by FROM audit").fetch_one(&mut copy).await.unwrap();
@@ -129,13 +132,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_numbers_go_on_from_the_first_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hale.db");
+        let mut old = open(&path, &MIGRATIONS[..1]).await.unwrap();
+        let filled = "INSERT INTO events (id, at, type, source, subject, severity, data) VALUES (7, 1, '', '', '', 0, '');
+            DELETE FROM events;
+            INSERT INTO audit (id, at, by, action, subject, detail) VALUES (3, 1, '', '', '', '');
+            INSERT INTO outcome_runs VALUES (5, '', '', 1, NULL, 1, 1, 1, 1);";
+        sqlx::raw_sql(filled).execute(&mut old).await.unwrap();
+        old.close().await.unwrap();
+        let mut new = open(&path, MIGRATIONS).await.unwrap();
+        let numbers: (i64, i64, i64, i64) =
+            sqlx::query_as("SELECT revision, last_event, last_audit, last_run FROM numbers")
+                .fetch_one(&mut new)
+                .await
+                .unwrap();
+        assert_eq!(numbers, (0, 7, 3, 5));
+    }
+
+    #[tokio::test]
     async fn a_newer_schema_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hale.db");
-        let newer = [MIGRATIONS[0], "CREATE TABLE later (id INTEGER);"];
+        let newer = [MIGRATIONS[0], MIGRATIONS[1], "CREATE TABLE later (id INTEGER);"];
         open(&path, &newer).await.unwrap().close().await.unwrap();
         let error = open(&path, MIGRATIONS).await.unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, StoreError::NewerSchema { found: 3, known: 2, .. }), "{error}");
         open(&path, &newer).await.unwrap();
     }
 
@@ -144,7 +167,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hale.db");
         open(&path, MIGRATIONS).await.unwrap().close().await.unwrap();
-        let broken = [MIGRATIONS[0], "CREATE TABLE later (id INTEGER); NOT SQL;"];
+        let broken = [MIGRATIONS[0], MIGRATIONS[1], "CREATE TABLE later (id INTEGER); NOT SQL;"];
         assert!(open(&path, &broken).await.is_err());
         let mut same = open(&path, MIGRATIONS).await.unwrap();
         let later: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = 'later'")

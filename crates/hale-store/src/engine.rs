@@ -1,0 +1,164 @@
+//! One transaction, on whichever database.
+
+use crate::{
+    history::{ProbeKey, Probes},
+    plan::{self, Plan, State},
+    retention::{Limit, Old},
+    rows::Numbers,
+    sqlite,
+    work::{Needs, Work},
+};
+
+/// A transaction that has the lock of the numbers.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) numbers: Numbers,
+    /// The last batch that this writer committed.
+    pub(crate) batch: Option<u64>,
+}
+
+/// A commit that was asked for and not answered: whether it was done is known once the lock is taken again.
+#[derive(Debug)]
+pub(crate) struct Unsure {
+    batch: u64,
+    plan: Plan,
+}
+
+/// The connection that writes.
+#[derive(Debug)]
+pub(crate) enum Engine {
+    Sqlite(Box<sqlite::Engine>),
+}
+
+/// Numbers batches, and remembers the one whose end is not known.
+#[derive(Debug, Default)]
+pub(crate) struct Batches {
+    last: u64,
+    unsure: Option<Unsure>,
+}
+
+impl Engine {
+    /// Whether no other process writes to the same database.
+    pub(crate) const fn is_alone(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+        }
+    }
+
+    /// Writes a batch, all of it or nothing. After an error the same work is to be given again: should it turn out
+    /// that the commit was done after all, it is not done twice.
+    pub(crate) async fn run(
+        &mut self,
+        work: &Work,
+        known: &Probes,
+        batches: &mut Batches,
+    ) -> Result<Plan, sqlx::Error> {
+        let begun = self.begin().await?;
+        if let Some(it) = batches.unsure.take()
+            && begun.batch == Some(it.batch)
+        {
+            self.rollback().await;
+            return Ok(it.plan);
+        }
+        batches.last += 1;
+        match self.fill(work, known, begun.numbers, batches.last).await {
+            Ok(plan) if plan.is_empty() => {
+                self.rollback().await;
+                Ok(plan)
+            }
+            Ok(plan) => match self.commit().await {
+                Ok(()) => Ok(plan),
+                Err(error) => {
+                    batches.unsure = Some(Unsure { batch: batches.last, plan });
+                    self.rollback().await;
+                    Err(error)
+                }
+            },
+            Err(error) => {
+                self.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn fill(
+        &mut self,
+        work: &Work,
+        known: &Probes,
+        numbers: Numbers,
+        batch: u64,
+    ) -> Result<Plan, sqlx::Error> {
+        let state = self.state(&work.needs(known)).await?;
+        let plan = plan::make(work, State { numbers, ..state }, known);
+        if !plan.is_empty() {
+            self.write(&plan, batch).await?;
+        }
+        Ok(plan)
+    }
+
+    async fn begin(&mut self) -> Result<Begun, sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.begin().await,
+        }
+    }
+
+    async fn state(&mut self, needs: &Needs) -> Result<State, sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.state(needs).await,
+        }
+    }
+
+    async fn write(&mut self, plan: &Plan, batch: u64) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.write(plan, batch).await,
+        }
+    }
+
+    async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.commit().await,
+        }
+    }
+
+    async fn rollback(&mut self) {
+        match self {
+            Self::Sqlite(it) => it.rollback().await,
+        }
+    }
+
+    /// Takes some of what is old out; how many rows.
+    pub(crate) async fn forget(&mut self, old: Old, limit: Limit) -> Result<u64, sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.forget(old, limit).await,
+        }
+    }
+
+    /// Keeps only the newest runs of a probe.
+    pub(crate) async fn trim(&mut self, probe: &ProbeKey, keep: i64) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.trim(probe, keep).await,
+        }
+    }
+
+    pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.close().await,
+        }
+    }
+}
+
+/// Whether a database will not take the same again, however often it is tried: what was given is at fault, not it.
+pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = match error {
+        sqlx::Error::Encode(_) => return true,
+        sqlx::Error::Database(it) => it.code().unwrap_or_default().into_owned(),
+        _ => return false,
+    };
+    // PostgreSQL's classes: data exception, integrity, program limit. SQLite's extended codes end in: too big,
+    // constraint, mismatch.
+    match code.parse::<u32>() {
+        _ if code.len() == 5 => ["22", "23", "54"].iter().any(|class| code.starts_with(class)),
+        Ok(number) => matches!(number & 0xff, 18..=20),
+        Err(_) => false,
+    }
+}
