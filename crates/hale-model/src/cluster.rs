@@ -288,6 +288,66 @@ pub struct PlacementRecord {
     /// The generation whose place it takes, while that one lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<u64>,
+    /// What made it be placed.
+    #[serde(default)]
+    pub cause: PlacementCause,
+    /// How often in a row this replica was moved because it failed (S8): the wait until the next move.
+    #[serde(default)]
+    pub moves: u32,
+    /// Generations that were here before it and whose instance runs on under this one (S9): whichever of them the
+    /// node still has becomes this one, without a restart. Oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub continues: Vec<u64>,
+    /// So many milliseconds after its node was last heard of the node has stopped it for certain, and only then another
+    /// may be started (S9, `stopAfter`); absent: it may run on without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence_ms: Option<u64>,
+}
+
+/// What made a replica be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlacementCause {
+    /// There was none of it.
+    #[default]
+    Wanted,
+    /// The node it was on is lost (S6).
+    NodeLost,
+    /// It was given up where it was (S8).
+    Failed,
+    /// It was not well for longer than its progress deadline (S8).
+    Unhealthy,
+    /// The node it was on is drained (S6).
+    NodeDrained,
+    /// Its declaration changed (S11).
+    Updated,
+    /// Its instance runs on: its node came back, was heard of under an older generation, or only what needs no new
+    /// instance has changed.
+    Continued,
+}
+
+impl PlacementCause {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wanted => "wanted",
+            Self::NodeLost => "node_lost",
+            Self::Failed => "failed",
+            Self::Unhealthy => "unhealthy",
+            Self::NodeDrained => "node_drained",
+            Self::Updated => "updated",
+            Self::Continued => "continued",
+        }
+    }
+}
+
+impl PlacementRecord {
+    /// Whether it is wanted that it runs.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.state == PlacementState::Wanted
+    }
 }
 
 /// What is wanted of a placement.

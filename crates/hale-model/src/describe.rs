@@ -97,7 +97,37 @@ fn held_and_ended(data: &EventData) -> String {
                 it.failing, it.probes, it.verdict
             )
         }
-        // The others are in `event`; a new one at least says its name.
+        other => decided(other),
+    }
+}
+
+/// What the server decided.
+fn decided(data: &EventData) -> String {
+    match data {
+        EventData::ReplicaPlaced(it) => {
+            format!("placed on {} ({}): {}", it.instance.node, it.cause.as_str(), it.reason)
+        }
+        EventData::ReplicaWithdrawn(it) => format!("withdrawn from {}: {}", it.instance.node, it.reason),
+        EventData::ReplicaUnplaceable(it) => format!("no node takes it: {}", it.reason),
+        EventData::WorkloadUpdated(it) => format!("updated: all {} replicas are ready", it.replicas),
+        EventData::WorkloadRolledBack(it) => format!("the update was taken back: {}", it.reason),
+        EventData::WorkloadUpdateStalled(it) => format!("the update goes no further: {}", it.reason),
+        EventData::NodeLost(it) => {
+            format!("lost: not heard of for {}, {} replicas on it", seconds(it.silent_seconds), it.replicas)
+        }
+        EventData::NodeReady(it) => format!("heard of again, was {}", it.was.as_str()),
+        EventData::NodeDrained(_) => "drained: nothing runs on it any more".to_owned(),
+        EventData::ClusterBraked(it) => format!(
+            "{} of {} nodes are silent at once: the server suspects itself and moves nothing",
+            it.silent, it.nodes
+        ),
+        EventData::ClusterBrakeReleased(it) => format!(
+            "only {} of {} nodes are silent: replicas are moved again after {}",
+            it.silent,
+            it.nodes,
+            seconds(it.held_seconds)
+        ),
+        // The others are above; a new one at least says its name.
         other => other.kind().to_owned(),
     }
 }

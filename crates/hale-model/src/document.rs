@@ -66,6 +66,39 @@ impl Document {
     }
 }
 
+/// Every feature that this release knows, as [`Document::features`] names them: what its agent registers (S7).
+#[must_use]
+pub fn known_features() -> BTreeSet<String> {
+    let schema = file::schema();
+    let mut features = BTreeSet::from(["apiVersion".to_owned(), "kind".to_owned()]);
+    add_known("", &schema, &schema, &mut features);
+    features
+}
+
+/// Adds the fields that a schema allows below a path. Schemas of workload files are not recursive.
+fn add_known(path: &str, at: &serde_json::Value, root: &serde_json::Value, features: &mut BTreeSet<String>) {
+    let Some(schema) = at.as_object() else { return };
+    if let Some(name) = schema.get("$ref").and_then(|it| it.as_str()) {
+        if let Some(referred) = name.strip_prefix('#').and_then(|it| root.pointer(it)) {
+            add_known(path, referred, root, features);
+        }
+    }
+    for several in ["oneOf", "anyOf", "allOf"] {
+        let parts = schema.get(several).and_then(|it| it.as_array()).into_iter().flatten();
+        parts.for_each(|part| add_known(path, part, root, features));
+    }
+    if let Some(items) = schema.get("items") {
+        add_known(path, items, root, features);
+    }
+    for (key, value) in schema.get("properties").and_then(|it| it.as_object()).into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        if !OWN_KEYS.contains(&key.as_str()) {
+            add_known(&path, value, root, features);
+        }
+        features.insert(path);
+    }
+}
+
 /// Fields whose keys are people's own.
 const OWN_KEYS: [&str; 5] = ["env", "secretEnv", "ulimits", "labels", "expectedJson"];
 
@@ -144,6 +177,17 @@ mod tests {
         let features = documents[0].features();
         assert!(features.contains("livenessProbe.httpGet.path") && features.contains("process.env"));
         assert!(!features.iter().any(|it| it.contains("VERSION")));
+    }
+
+    #[test]
+    fn every_feature_of_a_document_is_among_the_known_ones() {
+        let known = known_features();
+        let documents = read_str("app.yaml", Path::new("/"), FILE).unwrap();
+        for document in documents {
+            let unknown: Vec<_> = document.features().difference(&known).cloned().collect();
+            assert!(unknown.is_empty(), "{unknown:?} not in {known:?}");
+        }
+        assert!(!known.contains("process.imaginary"));
     }
 
     #[test]

@@ -49,6 +49,13 @@ impl Workload {
         format!("{}-{ordinal}", self.name)
     }
 
+    /// Whether changing it to `new` takes new instances; other changes (probes, thresholds, policy, number) take effect
+    /// on those that run.
+    #[must_use]
+    pub fn takes_new_instance(&self, new: &Self) -> bool {
+        self.run != new.run || self.ports != new.ports || self.resources != new.resources
+    }
+
     /// The port of this name.
     #[must_use]
     pub fn port(&self, name: &str) -> Option<&Port> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hale_model::{
     Exit, Phase, ProbeKind, Reason, Status,
+    cluster::{NodeCondition, PlacementCause},
     event::*,
     status::{
         ExitStatus, HoldStatus, NodeStatus, Overview, ProbeStatus, ReplicaStatus, TargetStatus,
@@ -173,6 +174,43 @@ fn one_of_each() -> Vec<EventData> {
             probes: 8,
             verdict: "self_suspect: loopback took 900 ms".into(),
         }),
+    ]
+    .into_iter()
+    .chain(decided())
+    .collect()
+}
+
+/// What a server decides.
+fn decided() -> Vec<EventData> {
+    let instance =
+        || Instance { workload: "web".into(), node: "n2".into(), generation: 7, ..Instance::default() };
+    vec![
+        EventData::ReplicaPlaced(ReplicaPlaced {
+            instance: instance(),
+            cause: PlacementCause::NodeLost,
+            reason: "1 of 3 nodes may take it".into(),
+            replaces: Some(3),
+        }),
+        EventData::ReplicaWithdrawn(ReplicaWithdrawn { instance: instance(), reason: "scaled down".into() }),
+        EventData::ReplicaUnplaceable(ReplicaUnplaceable {
+            workload: "web".into(),
+            reason: "2 nodes: 1 cordoned, 1 port 8080 is taken".into(),
+        }),
+        EventData::WorkloadUpdated(WorkloadUpdated { digest: "d2".into(), replicas: 3 }),
+        EventData::WorkloadRolledBack(WorkloadRolledBack {
+            digest: "d2".into(),
+            to: "d1".into(),
+            reason: "web-0 was not ready within 600s".into(),
+        }),
+        EventData::WorkloadUpdateStalled(WorkloadUpdateStalled {
+            digest: "d2".into(),
+            reason: "web-0 was not ready within 600s".into(),
+        }),
+        EventData::NodeLost(NodeLost { silent_seconds: 15.0, replicas: 10 }),
+        EventData::NodeReady(NodeReady { was: NodeCondition::Lost }),
+        EventData::NodeDrained(NodeDrained {}),
+        EventData::ClusterBraked(ClusterBraked { silent: 6, nodes: 10 }),
+        EventData::ClusterBrakeReleased(ClusterBrakeReleased { silent: 5, nodes: 10, held_seconds: 31.5 }),
     ]
 }
 

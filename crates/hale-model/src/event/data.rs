@@ -99,11 +99,44 @@ pub enum EventData {
     /// Most of a node's probes failed at once: it checks itself before it believes them.
     #[serde(rename = "dev.hale.node.observer_suspect")]
     NodeObserverSuspect(NodeObserverSuspect),
+    /// A replica was placed on a node.
+    #[serde(rename = "dev.hale.replica.placed")]
+    ReplicaPlaced(ReplicaPlaced),
+    /// A placement is not wanted any more: it drains and stops.
+    #[serde(rename = "dev.hale.replica.withdrawn")]
+    ReplicaWithdrawn(ReplicaWithdrawn),
+    /// No node takes a replica; told once per spell.
+    #[serde(rename = "dev.hale.replica.unplaceable")]
+    ReplicaUnplaceable(ReplicaUnplaceable),
+    /// All replicas run by the new declaration and are ready.
+    #[serde(rename = "dev.hale.workload.updated")]
+    WorkloadUpdated(WorkloadUpdated),
+    /// A new declaration did not come up and was taken back.
+    #[serde(rename = "dev.hale.workload.rolled_back")]
+    WorkloadRolledBack(WorkloadRolledBack),
+    /// A new declaration does not come up and is not taken back; told once.
+    #[serde(rename = "dev.hale.workload.update_stalled")]
+    WorkloadUpdateStalled(WorkloadUpdateStalled),
+    /// A node is not heard of any more.
+    #[serde(rename = "dev.hale.node.lost")]
+    NodeLost(NodeLost),
+    /// A node that was lost or away is heard of again.
+    #[serde(rename = "dev.hale.node.ready")]
+    NodeReady(NodeReady),
+    /// Nothing runs any more on a node that is drained.
+    #[serde(rename = "dev.hale.node.drained")]
+    NodeDrained(NodeDrained),
+    /// So many nodes are silent at once that the server suspects itself: it moves nothing.
+    #[serde(rename = "dev.hale.cluster.braked")]
+    ClusterBraked(ClusterBraked),
+    /// Enough nodes are heard of again.
+    #[serde(rename = "dev.hale.cluster.brake_released")]
+    ClusterBrakeReleased(ClusterBrakeReleased),
 }
 
 impl EventData {
     /// Every type of the list, in order.
-    pub const TYPES: [&'static str; 30] = [
+    pub const TYPES: [&'static str; 41] = [
         "dev.hale.replica.starting",
         "dev.hale.replica.running",
         "dev.hale.replica.ready",
@@ -134,6 +167,17 @@ impl EventData {
         "dev.hale.node.started",
         "dev.hale.node.stopping",
         "dev.hale.node.observer_suspect",
+        "dev.hale.replica.placed",
+        "dev.hale.replica.withdrawn",
+        "dev.hale.replica.unplaceable",
+        "dev.hale.workload.updated",
+        "dev.hale.workload.rolled_back",
+        "dev.hale.workload.update_stalled",
+        "dev.hale.node.lost",
+        "dev.hale.node.ready",
+        "dev.hale.node.drained",
+        "dev.hale.cluster.braked",
+        "dev.hale.cluster.brake_released",
     ];
 
     /// What happened and why in one line for people; who and when stand beside it.
@@ -176,6 +220,17 @@ impl EventData {
             Self::NodeStarted(_) => "dev.hale.node.started",
             Self::NodeStopping(_) => "dev.hale.node.stopping",
             Self::NodeObserverSuspect(_) => "dev.hale.node.observer_suspect",
+            Self::ReplicaPlaced(_) => "dev.hale.replica.placed",
+            Self::ReplicaWithdrawn(_) => "dev.hale.replica.withdrawn",
+            Self::ReplicaUnplaceable(_) => "dev.hale.replica.unplaceable",
+            Self::WorkloadUpdated(_) => "dev.hale.workload.updated",
+            Self::WorkloadRolledBack(_) => "dev.hale.workload.rolled_back",
+            Self::WorkloadUpdateStalled(_) => "dev.hale.workload.update_stalled",
+            Self::NodeLost(_) => "dev.hale.node.lost",
+            Self::NodeReady(_) => "dev.hale.node.ready",
+            Self::NodeDrained(_) => "dev.hale.node.drained",
+            Self::ClusterBraked(_) => "dev.hale.cluster.braked",
+            Self::ClusterBrakeReleased(_) => "dev.hale.cluster.brake_released",
         }
     }
 
@@ -209,7 +264,13 @@ impl EventData {
             | Self::TargetPaused(_)
             | Self::TargetResumed(_)
             | Self::NodeStarted(_)
-            | Self::NodeStopping(_) => Severity::Info,
+            | Self::NodeStopping(_)
+            | Self::ReplicaPlaced(_)
+            | Self::ReplicaWithdrawn(_)
+            | Self::WorkloadUpdated(_)
+            | Self::NodeReady(_)
+            | Self::NodeDrained(_)
+            | Self::ClusterBrakeReleased(_) => Severity::Info,
             Self::ReplicaNotReady(_)
             | Self::ReplicaExited(_)
             | Self::ReplicaRestarting(_)
@@ -219,8 +280,15 @@ impl EventData {
             | Self::ReplicaFlapping(_)
             | Self::ReplicaProberError(_)
             | Self::NodeObserverSuspect(_) => Severity::Warning,
-            Self::ReplicaUnhealthy(_) | Self::TargetProbeFailed(_) => Severity::Error,
-            Self::ReplicaFailed(_) | Self::ReplicaStopFailed(_) => Severity::Critical,
+            Self::ReplicaUnhealthy(_)
+            | Self::TargetProbeFailed(_)
+            | Self::ReplicaUnplaceable(_)
+            | Self::WorkloadRolledBack(_)
+            | Self::WorkloadUpdateStalled(_)
+            | Self::NodeLost(_) => Severity::Error,
+            Self::ReplicaFailed(_) | Self::ReplicaStopFailed(_) | Self::ClusterBraked(_) => {
+                Severity::Critical
+            }
         }
     }
 
@@ -249,7 +317,9 @@ impl EventData {
             | Self::ReplicaPaused(ReplicaPaused { instance, .. })
             | Self::ReplicaResumed(ReplicaResumed { instance, .. })
             | Self::ReplicaWouldHave(ReplicaWouldHave { instance, .. })
-            | Self::ReplicaProberError(ReplicaProberError { instance, .. }) => Some(instance),
+            | Self::ReplicaProberError(ReplicaProberError { instance, .. })
+            | Self::ReplicaPlaced(ReplicaPlaced { instance, .. })
+            | Self::ReplicaWithdrawn(ReplicaWithdrawn { instance, .. }) => Some(instance),
             Self::WorkloadApplied(_)
             | Self::TargetProbeFailed(_)
             | Self::TargetProbeRecovered(_)
@@ -257,7 +327,16 @@ impl EventData {
             | Self::TargetResumed(_)
             | Self::NodeStarted(_)
             | Self::NodeStopping(_)
-            | Self::NodeObserverSuspect(_) => None,
+            | Self::NodeObserverSuspect(_)
+            | Self::ReplicaUnplaceable(_)
+            | Self::WorkloadUpdated(_)
+            | Self::WorkloadRolledBack(_)
+            | Self::WorkloadUpdateStalled(_)
+            | Self::NodeLost(_)
+            | Self::NodeReady(_)
+            | Self::NodeDrained(_)
+            | Self::ClusterBraked(_)
+            | Self::ClusterBrakeReleased(_) => None,
         }
     }
 }

@@ -3,10 +3,12 @@
 //! One enum of what can happen drives the log line, the metric, the stream and the screen. The list is closed and
 //! documented; a new kind is a new variant.
 
+mod cluster;
 mod data;
 mod node;
 mod replica;
 
+pub use cluster::*;
 pub use data::EventData;
 pub use node::*;
 pub use replica::*;

@@ -109,7 +109,7 @@ impl Core {
         let policy = spec.policy.clone();
         self.feed_all(now, name, |machine, now, out| machine.set_policy(now, spec.together, policy, out));
         self.feed_all(now, name, |machine, now, out| machine.set_replicas(now, spec.replicas, out));
-        if takes_new_instance(&old, &spec) {
+        if old.takes_new_instance(&spec) {
             if let Some(unit) = self.units.get_mut(name) {
                 unit.rounds.drain(..).for_each(|round| round.superseded("its declaration changed"));
             }
