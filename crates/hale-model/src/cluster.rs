@@ -11,6 +11,7 @@ use std::{
 
 use hale_health::{Phase, ProbeKind, Status};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -193,7 +194,7 @@ pub enum Scheduling {
 }
 
 /// Whether a node is heard of (S6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeCondition {
     /// It is.
@@ -305,7 +306,9 @@ pub struct PlacementRecord {
 }
 
 /// What made a replica be placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PlacementCause {
     /// There was none of it.

@@ -1,12 +1,13 @@
 //! What is told by the server that decides what runs where.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Instance;
 use crate::cluster::{NodeCondition, PlacementCause};
 
 /// The data of `dev.hale.replica.placed`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaPlaced {
     /// Which, and where.
     #[serde(flatten)]
@@ -20,7 +21,7 @@ pub struct ReplicaPlaced {
 }
 
 /// The data of `dev.hale.replica.withdrawn`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaWithdrawn {
     /// Which, and where.
     #[serde(flatten)]
@@ -30,7 +31,7 @@ pub struct ReplicaWithdrawn {
 }
 
 /// The data of `dev.hale.replica.unplaceable`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaUnplaceable {
     /// Its workload.
     pub workload: String,
@@ -39,7 +40,7 @@ pub struct ReplicaUnplaceable {
 }
 
 /// The data of `dev.hale.workload.updated`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadUpdated {
     /// The declaration that all replicas now run by.
     pub digest: String,
@@ -48,7 +49,7 @@ pub struct WorkloadUpdated {
 }
 
 /// The data of `dev.hale.workload.rolled_back`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadRolledBack {
     /// The declaration that was taken back.
     pub digest: String,
@@ -59,7 +60,7 @@ pub struct WorkloadRolledBack {
 }
 
 /// The data of `dev.hale.workload.update_stalled`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadUpdateStalled {
     /// The declaration that does not come up.
     pub digest: String,
@@ -68,7 +69,7 @@ pub struct WorkloadUpdateStalled {
 }
 
 /// The data of `dev.hale.node.lost`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeLost {
     /// Seconds since it was last heard of, as far as is known.
     pub silent_seconds: f64,
@@ -77,18 +78,18 @@ pub struct NodeLost {
 }
 
 /// The data of `dev.hale.node.ready`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeReady {
     /// What it was before.
     pub was: NodeCondition,
 }
 
 /// The data of `dev.hale.node.drained`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeDrained {}
 
 /// The data of `dev.hale.cluster.braked`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterBraked {
     /// Nodes that are not heard of.
     pub silent: u32,
@@ -97,7 +98,7 @@ pub struct ClusterBraked {
 }
 
 /// The data of `dev.hale.cluster.brake_released`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterBrakeReleased {
     /// Nodes that are still not heard of.
     pub silent: u32,
