@@ -18,12 +18,28 @@ use crate::body::Upload;
 /// The sending half of a connection to an endpoint.
 pub(crate) type Sender = SendRequest<Upload>;
 
-/// One run of one replica.
+/// Names one run of one replica.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Run {
+    /// Workload and ordinal: `web-0`.
+    pub replica: String,
+    /// The number of its placement.
+    pub generation: u64,
+    /// The number of its start.
+    pub incarnation: u64,
+}
+
+impl From<&Endpoint> for Run {
+    fn from(endpoint: &Endpoint) -> Self {
+        let Endpoint { replica, generation, incarnation, .. } = endpoint;
+        Self { replica: replica.clone(), generation: *generation, incarnation: *incarnation }
+    }
+}
+
+/// One run of one replica, and the way there.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    pub(crate) replica: String,
-    pub(crate) generation: u64,
-    pub(crate) incarnation: u64,
+    pub(crate) run: Run,
     pub(crate) address: SocketAddr,
     /// Whether new requests come here; connections are kept only then.
     open: AtomicBool,
@@ -41,9 +57,7 @@ struct Idle {
 impl Instance {
     pub(crate) fn new(endpoint: &Endpoint) -> Self {
         Self {
-            replica: endpoint.replica.clone(),
-            generation: endpoint.generation,
-            incarnation: endpoint.incarnation,
+            run: Run::from(endpoint),
             address: SocketAddr::new(endpoint.address, endpoint.port),
             open: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
@@ -54,10 +68,10 @@ impl Instance {
 
     /// Whether the endpoint is this very run, at this address.
     pub(crate) fn is(&self, endpoint: &Endpoint) -> bool {
-        self.incarnation == endpoint.incarnation
-            && self.generation == endpoint.generation
+        self.run.incarnation == endpoint.incarnation
+            && self.run.generation == endpoint.generation
             && self.address == SocketAddr::new(endpoint.address, endpoint.port)
-            && self.replica == endpoint.replica
+            && self.run.replica == endpoint.replica
     }
 
     /// Requests that have been sent there, or are about to be, and have not ended.

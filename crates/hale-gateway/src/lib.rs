@@ -9,6 +9,10 @@
 //! that became not ready gets no request after that (S14), and [`GatewayHandle::drained`] can tell when the last one
 //! there has ended (S18).
 //!
+//! [`Gateways`] holds the listeners of all services as they come and go. It is told of them by whoever has a registry
+//! in the same process, or by [`follow`], which asks a server elsewhere and goes on with what it was told last when no
+//! server answers (S4).
+//!
 //! [`EndpointSet`]: hale_api::endpoints::EndpointSet
 
 mod answer;
@@ -16,17 +20,26 @@ mod attempt;
 mod balance;
 mod body;
 mod budget;
+mod catalog;
 mod clock;
 pub mod ejection;
+pub mod follow;
 mod headers;
+pub mod health;
 mod instance;
+pub mod manager;
 mod metrics;
 mod options;
 mod proxy;
+mod quiet;
 mod server;
 mod stall;
 mod table;
+mod wire;
 
+pub use catalog::Catalog;
+pub use instance::Run;
+pub use manager::{Gateways, Offer, Offers};
 pub use metrics::Metrics;
 pub use options::Options;
 pub use server::{Gateway, GatewayHandle, ServeError};

@@ -1,6 +1,10 @@
 //! What a gateway counts (O1).
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use hale_health::Time;
 use prometheus_client::{
@@ -70,6 +74,47 @@ pub struct Metrics {
     in_flight: Family<ServiceLabel, Gauge>,
     connections: Family<ServiceLabel, Gauge>,
     duration: Family<ServiceLabel, Histogram>,
+    listening: Family<ServiceLabel, Gauge>,
+    listen_failures: Family<ServiceLabel, Counter>,
+    pub(crate) server: ServerMetrics,
+    /// How many listeners of a service there are: two for a moment, when its address changes.
+    served: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// What is counted of the connection to a server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServerMetrics {
+    pub(crate) connected: Gauge,
+    pub(crate) connections: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) revision: Gauge,
+    pub(crate) malformed: Counter,
+}
+
+impl ServerMetrics {
+    fn enter(&self, registry: &mut Registry) {
+        registry.register(
+            "server_connected",
+            "Whether a server tells this gateway of changes (1) or it goes by what it was told last (0)",
+            self.connected.clone(),
+        );
+        registry.register(
+            "server_connections",
+            "Connections to a server that were made",
+            self.connections.clone(),
+        );
+        registry.register(
+            "server_connection_failures",
+            "Connections to a server that could not be made or ended",
+            self.failures.clone(),
+        );
+        registry.register("revision", "The newest revision of endpoints in force", self.revision.clone());
+        registry.register(
+            "malformed_messages",
+            "Things a server told that make no sense and were passed over",
+            self.malformed.clone(),
+        );
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -91,6 +136,10 @@ impl Metrics {
             connections: Family::default(),
             // 1 ms doubling, to 8 s.
             duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
+            listening: Family::default(),
+            listen_failures: Family::default(),
+            server: ServerMetrics::default(),
+            served: Arc::default(),
         };
         let registry = registry.sub_registry_with_prefix("hale_gateway");
         registry.register("requests", "Requests answered, by class of status", metrics.requests.clone());
@@ -116,11 +165,46 @@ impl Metrics {
             "From the head of a request to the last byte of its response",
             metrics.duration.clone(),
         );
+        registry.register(
+            "listening",
+            "Whether the address of a service is listened on (1) or can't be (0)",
+            metrics.listening.clone(),
+        );
+        registry.register(
+            "listen_failures",
+            "Attempts to listen for a service that failed",
+            metrics.listen_failures.clone(),
+        );
         metrics
+    }
+
+    /// Enters what is counted of the connection to a server, for a gateway that has one.
+    #[must_use]
+    pub fn with_server(self, registry: &mut Registry) -> Self {
+        self.server.enter(registry.sub_registry_with_prefix("hale_gateway"));
+        self
+    }
+
+    /// Notes whether a service is listened for.
+    pub(crate) fn listening(&self, service: &str, yes: bool) {
+        let label = ServiceLabel { service: service.to_owned() };
+        self.listening.get_or_create_owned(&label).set(i64::from(yes));
+        let failures = self.listen_failures.get_or_create_owned(&label);
+        if !yes {
+            failures.inc();
+        }
+    }
+
+    /// Forgets that a service was to be listened for.
+    pub(crate) fn not_wanted(&self, service: &str) {
+        let label = ServiceLabel { service: service.to_owned() };
+        self.listening.remove(&label);
+        self.listen_failures.remove(&label);
     }
 
     /// The metrics of one service, looked up once; all of them are there from the start, at zero.
     pub(crate) fn of(&self, service: &str) -> Arc<ServiceMetrics> {
+        *self.served().entry(service.to_owned()).or_default() += 1;
         let label = ServiceLabel { service: service.to_owned() };
         let code =
             |code| self.requests.get_or_create_owned(&CodeLabels { service: service.to_owned(), code });
@@ -139,8 +223,21 @@ impl Metrics {
         })
     }
 
-    /// Forgets a service that is no longer served.
+    fn served(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
+        // The map is whole at any moment.
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a listener of a service, and what was counted of the service with its last.
     pub(crate) fn forget(&self, service: &str) {
+        let mut served = self.served();
+        if let Some(count) = served.get_mut(service) {
+            *count -= 1;
+            if *count > 0 {
+                return;
+            }
+        }
+        served.remove(service);
         let label = ServiceLabel { service: service.to_owned() };
         for code in CODES {
             self.requests.remove(&CodeLabels { service: service.to_owned(), code });

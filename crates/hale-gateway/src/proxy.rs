@@ -156,7 +156,7 @@ impl Proxy {
             instance.succeeded();
         } else if let Some(length) = self.table.failed(instance, clock::now()) {
             self.metrics.ejections.inc();
-            let (service, replica, seconds) = (&self.service, &instance.replica, length.as_secs());
+            let (service, replica, seconds) = (&self.service, &instance.run.replica, length.as_secs());
             tracing::warn!(%service, %replica, seconds, "endpoint passed over: request after request failed there");
         }
     }
@@ -174,7 +174,7 @@ impl Journey<'_> {
             };
             if let Some((reason, _)) = last.take() {
                 self.proxy.metrics.retried(reason);
-                let (service, replica) = (&self.proxy.service, &lease.instance().replica);
+                let (service, replica) = (&self.proxy.service, &lease.instance().run.replica);
                 tracing::debug!(%service, %replica, reason = reason.as_str(), "sending a request again");
             }
             let how = How { options: &self.proxy.options, repeatable: self.repeatable(), fresh: self.fresh };
@@ -214,7 +214,7 @@ impl Journey<'_> {
             Tried::NoConnection(request, error) => {
                 self.payload.give_back(request.into_body());
                 self.avoid(instance);
-                let why = format!("{}: {error}", instance.replica);
+                let why = format!("{}: {error}", instance.run.replica);
                 (Some(RetryReason::Connect), Refusal::Unreachable(why))
             }
             Tried::Stale(request) => {

@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Metrics, Options, attempt::MIN_BUFFER, clock, proxy::Proxy, stall::Patient, table::Table};
+use crate::{Metrics, Options, Run, attempt::MIN_BUFFER, clock, proxy::Proxy, stall::Patient, table::Table};
 
 /// Why a gateway can't serve.
 #[derive(Debug, thiserror::Error)]
@@ -106,14 +106,25 @@ impl GatewayHandle {
 
     /// Requests in flight at one run of a replica, WebSocket connections among them.
     #[must_use]
-    pub fn in_flight(&self, replica: &str, incarnation: u64) -> usize {
-        self.table.in_flight(replica, incarnation)
+    pub fn in_flight(&self, run: &Run) -> usize {
+        self.table.in_flight(run)
     }
 
     /// Completes once no set that is in force names this run of a replica ready, and no request is in flight there
     /// (S18). Completes at once for one that this gateway does not know. It does not bound the wait.
-    pub fn drained(&self, replica: &str, incarnation: u64) -> impl Future<Output = ()> + Send + use<> {
-        Arc::clone(&self.table).drained(replica.to_owned(), incarnation)
+    pub fn drained(&self, run: Run) -> impl Future<Output = ()> + Send + use<> {
+        Arc::clone(&self.table).drained(run)
+    }
+
+    /// Goes by another source of sets from now on. What it says now is in force when this returns; requests that are
+    /// in flight go on.
+    pub fn follow(&self, endpoints: watch::Receiver<Arc<EndpointSet>>) {
+        self.table.follow(endpoints, clock::now());
+    }
+
+    /// The endpoints in force and their requests, also once this handle is gone.
+    pub(crate) fn table(&self) -> Weak<Table> {
+        Arc::downgrade(&self.table)
     }
 
     /// Ends it: takes no new connection, lets requests finish for `limit`, then cuts off what is left.
@@ -145,6 +156,7 @@ async fn follow(table: Arc<Table>, idle: Duration, end: CancellationToken) {
         tokio::select! {
             () = end.cancelled() => return,
             changed = source.changed(), if registry => registry = changed.is_ok(),
+            () = table.swapped() => (source, registry) = (table.source(), true),
             _ = sweep.tick() => {}
         }
         table.tidy(clock::now(), idle);

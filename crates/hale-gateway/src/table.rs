@@ -18,7 +18,7 @@ use crate::{
     balance::{self, Chance},
     budget::RetryBudget,
     ejection::{Ejection, EjectionPolicy},
-    instance::Instance,
+    instance::{Instance, Run},
 };
 
 /// The endpoints of one service.
@@ -27,6 +27,8 @@ pub(crate) struct Table {
     state: Mutex<State>,
     /// Told when an instance on its way out has no request left, and when a set was taken over.
     changed: Notify,
+    /// Told when the sets come from another source.
+    swapped: Notify,
     policy: EjectionPolicy,
 }
 
@@ -103,7 +105,12 @@ impl Table {
         };
         state.apply();
         state.choose(now);
-        Self { state: Mutex::new(state), changed: Notify::new(), policy: options.ejection }
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            swapped: Notify::new(),
+            policy: options.ejection,
+        }
     }
 
     /// Picks an instance for a request, none of `tried`, and counts the request there.
@@ -169,27 +176,41 @@ impl Table {
     }
 
     /// Requests in flight at a run of a replica.
-    pub(crate) fn in_flight(&self, replica: &str, incarnation: u64) -> usize {
+    pub(crate) fn in_flight(&self, run: &Run) -> usize {
         let state = self.state();
-        state.of(replica, incarnation).map(|entry| entry.instance.in_flight()).sum()
+        state.of(run).map(|entry| entry.instance.in_flight()).sum()
     }
 
     /// Completes once a set is in force that does not name this run ready, and no request is in flight there.
-    pub(crate) async fn drained(self: Arc<Self>, replica: String, incarnation: u64) {
+    pub(crate) async fn drained(self: Arc<Self>, run: Run) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Listening begins before looking, so that no change falls between the two.
             changed.as_mut().enable();
-            let busy = self
-                .state()
-                .of(&replica, incarnation)
-                .any(|entry| entry.ready || entry.instance.in_flight() > 0);
+            let busy = self.state().of(&run).any(|entry| entry.ready || entry.instance.in_flight() > 0);
             if !busy {
                 return;
             }
             changed.await;
         }
+    }
+
+    /// Goes by another source of sets from now on; what it says now is in force when this returns.
+    pub(crate) fn follow(&self, mut source: watch::Receiver<Arc<EndpointSet>>, now: Time) {
+        let mut state = self.state();
+        state.set = Arc::clone(&source.borrow_and_update());
+        state.source = source;
+        state.apply();
+        state.choose(now);
+        drop(state);
+        self.changed.notify_waiters();
+        self.swapped.notify_one();
+    }
+
+    /// Completes when there is another source.
+    pub(crate) async fn swapped(&self) {
+        self.swapped.notified().await;
     }
 
     /// A receiver that hears of newer sets.
@@ -283,10 +304,8 @@ impl State {
         Nobody::Ready { since: self.set.none_ready_since }
     }
 
-    fn of<'a>(&'a self, replica: &'a str, incarnation: u64) -> impl Iterator<Item = &'a Entry> {
-        self.entries.iter().filter(move |entry| {
-            entry.instance.incarnation == incarnation && entry.instance.replica == replica
-        })
+    fn of<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().filter(move |entry| entry.instance.run == *run)
     }
 }
 

@@ -29,6 +29,10 @@ fn set(ready: &[bool]) -> Arc<EndpointSet> {
     })
 }
 
+fn run(replica: &str, incarnation: u64) -> Run {
+    Run { replica: replica.to_owned(), generation: 1, incarnation }
+}
+
 fn table(ready: &[bool]) -> (watch::Sender<Arc<EndpointSet>>, Arc<Table>) {
     let (sender, source) = watch::channel(set(ready));
     (sender, Arc::new(Table::new(source, &Options::default(), 1, Time::ZERO)))
@@ -39,7 +43,7 @@ fn a_set_is_in_force_from_the_moment_it_is_sent() {
     let (sender, table) = table(&[true, true]);
     sender.send_replace(set(&[false, true]));
     for _ in 0..100 {
-        assert_eq!(table.pick(Time::ZERO, &[], Try::First).unwrap().instance().replica, "web-1");
+        assert_eq!(table.pick(Time::ZERO, &[], Try::First).unwrap().instance().run.replica, "web-1");
     }
     sender.send_replace(set(&[false, false]));
     assert_eq!(table.pick(Time::ZERO, &[], Try::First).unwrap_err(), Nobody::Ready { since: None });
@@ -51,9 +55,9 @@ fn requests_are_counted_at_an_instance_that_has_left_the_set() {
     let lease = table.pick(Time::ZERO, &[], Try::First).unwrap();
     sender.send_replace(set(&[]));
     assert!(table.anybody(Time::ZERO).is_err());
-    assert_eq!(table.in_flight("web-0", 1), 1);
+    assert_eq!(table.in_flight(&run("web-0", 1)), 1);
     drop(lease);
-    assert_eq!(table.in_flight("web-0", 1), 0);
+    assert_eq!(table.in_flight(&run("web-0", 1)), 0);
 }
 
 #[test]

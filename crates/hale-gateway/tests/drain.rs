@@ -78,14 +78,14 @@ async fn an_endpoint_that_became_not_ready_gets_no_new_request_and_finishes_its_
     waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     slow.until("the request is there", |it| it.seen().len() == 1).await;
 
-    let drained = tokio::spawn(site.gateway.drained("web-0", 1));
+    let drained = tokio::spawn(site.gateway.drained(kit::run("web-0", 1)));
     site.publish(vec![not_ready(first), second]);
     let mut client = site.client().await;
     for _ in 0..20 {
         assert!(client.get("/").await.ends_with("other"));
     }
     assert!(!drained.is_finished(), "one is still in flight");
-    assert_eq!(site.gateway.in_flight("web-0", 1), 1);
+    assert_eq!(site.gateway.in_flight(&kit::run("web-0", 1)), 1);
     slow.release();
     assert!(waiting.read().await.ends_with("late"));
     tokio::time::timeout(SOON, drained).await.unwrap().unwrap();
@@ -97,15 +97,19 @@ async fn drained_waits_for_the_set_that_takes_it_out_and_for_nothing_else() {
     let backend = Backend::named("web").await;
     let ready = endpoint("web-0", 1, backend.address);
     let site = Site::new(vec![ready.clone()], hale_gateway::Options::default());
-    let mut drained = Box::pin(site.gateway.drained("web-0", 1));
+    let mut drained = Box::pin(site.gateway.drained(kit::run("web-0", 1)));
     assert!(
         tokio::time::timeout(Duration::from_millis(50), drained.as_mut()).await.is_err(),
         "it is still ready"
     );
     site.publish(vec![Endpoint { draining: true, ..ready }]);
     tokio::time::timeout(SOON, drained).await.unwrap();
-    tokio::time::timeout(SOON, site.gateway.drained("web-0", 7)).await.expect("an unknown run is drained");
-    tokio::time::timeout(SOON, site.gateway.drained("db-0", 1)).await.expect("an unknown replica is drained");
+    tokio::time::timeout(SOON, site.gateway.drained(kit::run("web-0", 7)))
+        .await
+        .expect("an unknown run is drained");
+    tokio::time::timeout(SOON, site.gateway.drained(kit::run("db-0", 1)))
+        .await
+        .expect("an unknown replica is drained");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,7 +146,7 @@ async fn a_rolling_restart_loses_no_request_not_even_one_that_may_not_be_repeate
             (0..2).map(|it| endpoint(&format!("web-{it}"), runs[it], backends[it].address)).collect();
         endpoints[at] = Endpoint { ready: false, draining: true, ..endpoints[at].clone() };
         site.publish(endpoints.clone());
-        let drained = site.gateway.drained(&format!("web-{at}"), runs[at]);
+        let drained = site.gateway.drained(kit::run(&format!("web-{at}"), runs[at]));
         tokio::time::timeout(SOON, drained).await.unwrap();
         backends[at].kill();
         backends[at] = Backend::named("new").await;
@@ -191,7 +195,7 @@ async fn once_drained_no_new_request_comes_and_the_news_does_not_wait_for_a_poll
         load.more(10).await;
         let begin = Instant::now();
         site.publish(vec![not_ready(first.clone()), second.clone()]);
-        tokio::time::timeout(SOON, site.gateway.drained("web-0", 1)).await.unwrap();
+        tokio::time::timeout(SOON, site.gateway.drained(kit::run("web-0", 1))).await.unwrap();
         took.push(begin.elapsed());
         let seen = one.seen().len();
         load.more(20).await;

@@ -249,7 +249,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     let mut client = site.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     backend.until("the endpoint is let go", |it| it.closed() == 1).await;
-    assert_eq!(site.gateway.in_flight("web-0", 1), 0);
+    assert_eq!(site.gateway.in_flight(&kit::run("web-0", 1)), 0);
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn a_client_that_goes_away_ends_its_request_at_the_endpoint() {
     let mut client = site.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     backend.until("the request is there", |it| it.seen().len() == 1).await;
-    assert_eq!(site.gateway.in_flight("web-0", 1), 1);
+    assert_eq!(site.gateway.in_flight(&kit::run("web-0", 1)), 1);
     drop(client);
     backend.until("it was cancelled", |it| it.closed() == 1).await;
 }
@@ -288,9 +288,9 @@ async fn a_web_socket_passes_bytes_both_ways_and_counts_as_in_flight() {
     // The endpoint of this test reads what follows as one more message.
     client.stream().write_all(b"ping /through HTTP/1.1\r\n\r\n").await.unwrap();
     backend.until("bytes came through", |it| it.seen().concat().contains("ping /through")).await;
-    assert_eq!(site.gateway.in_flight("web-0", 1), 1);
+    assert_eq!(site.gateway.in_flight(&kit::run("web-0", 1)), 1);
     site.publish(Vec::new());
-    let drained = site.gateway.drained("web-0", 1);
+    let drained = site.gateway.drained(kit::run("web-0", 1));
     drop(client);
     tokio::time::timeout(SOON, drained).await.unwrap();
 }

@@ -30,6 +30,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs what the files declare, and keeps it healthy, until it is interrupted.
     Up(UpArgs),
+    /// Takes requests to the ready endpoints of services, as a server tells of them.
+    Gateway(GatewayArgs),
     /// Shows how everything is, or one thing.
     Status(StatusArgs),
     /// Tells why a replica, workload or target is as it is: outcome by outcome, up to what was done.
@@ -160,6 +162,35 @@ pub(crate) struct UpArgs {
     /// How changes are printed: lines for people, or one CloudEvent a line.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
+}
+
+/// `hale gateway`.
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArgs {
+    /// Servers that tell of endpoints; one is asked at a time, and another when that is gone.
+    #[arg(long, env = "HALE_SERVER", required = true, value_name = "URL", value_delimiter = ',')]
+    pub(crate) server: Vec<String>,
+    /// A file that holds the gateway's token.
+    #[arg(long, env = "HALE_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+    /// The gateway's name, for logs and metrics of the server [default: the name of this machine].
+    #[arg(long, env = "HALE_GATEWAY_NAME", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// A file with the certificates that the servers' are signed by [default: those of the system].
+    #[arg(long, env = "HALE_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A service to serve; may be given more than once [default: all that listen].
+    #[arg(long, env = "HALE_SERVICE", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) service: Vec<String>,
+    /// Where /healthz, /readyz and /metrics are served; port 0 picks one [default: nowhere].
+    #[arg(long, env = "HALE_HEALTH_LISTEN", value_name = "ADDR")]
+    pub(crate) health_listen: Option<SocketAddr>,
+    /// What is logged to standard error: a level, or directives as in `RUST_LOG`.
+    #[arg(long, env = "HALE_LOG", value_name = "LEVEL", default_value = "info")]
+    pub(crate) log: String,
+    /// How it is logged.
+    #[arg(long, env = "HALE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
 }
 
 /// The keeper.

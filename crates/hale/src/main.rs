@@ -3,6 +3,7 @@
 mod cli;
 mod failure;
 mod files;
+mod gateway;
 mod local;
 mod output;
 mod remote;
@@ -37,6 +38,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         // Has been seen to: it has an exit status of its own.
         Command::Keeper(_) => Ok(()),
         Command::Up(args) => up::run(args),
+        Command::Gateway(args) => gateway::run(args),
         Command::Status(args) => remote::status::run(args),
         Command::Explain(args) => remote::explain::run(args),
         Command::Events(args) => remote::events::run(args),

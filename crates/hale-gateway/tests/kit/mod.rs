@@ -16,7 +16,7 @@ use hale_api::{
     endpoints::{Endpoint, EndpointSet},
     model::spec::Balance,
 };
-use hale_gateway::{Gateway, GatewayHandle, Metrics, Options};
+use hale_gateway::{Gateway, GatewayHandle, Metrics, Options, Run};
 use prometheus_client::registry::Registry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -314,6 +314,10 @@ pub(crate) fn endpoint(replica: &str, incarnation: u64, address: SocketAddr) -> 
     }
 }
 
+pub(crate) fn run(replica: &str, incarnation: u64) -> Run {
+    Run { replica: replica.to_owned(), generation: 1, incarnation }
+}
+
 pub(crate) fn set(endpoints: Vec<Endpoint>) -> Arc<EndpointSet> {
     let none_ready_since = endpoints.is_empty().then(|| "2026-01-02T03:04:05Z".parse().unwrap());
     Arc::new(EndpointSet {
@@ -369,4 +373,14 @@ impl Site {
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
     }
+}
+
+/// Waits until something is so, looking again and again.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not so in time: {what}"));
 }

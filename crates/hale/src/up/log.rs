@@ -10,7 +10,7 @@ use crate::{cli::LogFormat, failure::Failure};
 ///
 /// # Errors
 /// The directives are not understood.
-pub(super) fn init(directives: &str, format: LogFormat) -> Result<(), Failure> {
+pub(crate) fn init(directives: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(directives)
         .map_err(|error| Failure::failed(format!("--log {directives}: {error}; try a level such as info")))?;
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -5,10 +5,10 @@
 
 mod control;
 mod lock;
-mod log;
+pub(crate) mod log;
 mod node;
 mod screen;
-mod signals;
+pub(crate) mod signals;
 mod sink;
 mod traffic;
 

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 
 /// Hears them.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
@@ -16,14 +16,14 @@ impl Signals {
     ///
     /// # Errors
     /// The system does not let us.
-    pub(super) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let hear =
             |kind| signal(kind).map_err(|error| Failure::failed(format!("can't hear signals: {error}")));
         Ok(Self { interrupt: hear(SignalKind::interrupt())?, terminate: hear(SignalKind::terminate())? })
     }
 
     /// Waits for the next one; its name.
-    pub(super) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hale_api::endpoints::EndpointSet;
-use hale_gateway::{Gateway, GatewayHandle, Metrics, Options};
+use hale_gateway::{Gateway, GatewayHandle, Metrics, Options, Run};
 use hale_model::spec::Workload;
 use hale_server::Registry;
 use hale_supervisor::{
@@ -65,8 +65,9 @@ fn serve(
 
 impl Drain for Gateways {
     fn drained(&self, id: &InstanceId) -> BoxFuture<'static, ()> {
-        let waits: Vec<_> =
-            self.handles.iter().map(|handle| handle.drained(&id.replica, id.incarnation.0)).collect();
+        let run =
+            Run { replica: id.replica.clone(), generation: id.generation.0, incarnation: id.incarnation.0 };
+        let waits: Vec<_> = self.handles.iter().map(|handle| handle.drained(run.clone())).collect();
         Box::pin(async move {
             for wait in waits {
                 wait.await;
