@@ -5,5 +5,9 @@
 mod faults;
 mod harness;
 mod lifecycle;
+#[path = "../common/load.rs"]
+mod load;
 mod metrics;
+#[path = "../common/process.rs"]
+mod process;
 mod traffic;

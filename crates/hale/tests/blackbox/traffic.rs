@@ -1,17 +1,11 @@
 //! Traffic through the gateway while replicas die, turn not ready and are restarted.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::io::{Read, Write};
 
-use crate::harness::{Up, free_port, hale, kill, pid_of};
+use crate::{
+    harness::{Up, free_port, hale, kill, pid_of},
+    load::{Load, ask, connect, post},
+};
 
 fn two_replicas(port: u16) -> String {
     let hale = hale().get_program().to_str().unwrap().to_owned();
@@ -29,89 +23,6 @@ restart: {{initialBackoff: 100ms, maxBackoff: 100ms, maxRestarts: 1000}}
 service: {{name: web, port: http, listen: "127.0.0.1:{port}", balance: round-robin}}
 "#
     )
-}
-
-/// Clients that ask without a pause, each over one kept connection, and count what went wrong.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    clients: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn start(port: u16, clients: usize, method: &'static str) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let clients = (0..clients)
-            .map(|_| {
-                let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
-                thread::spawn(move || ask_until(port, method, &stop, &asked))
-            })
-            .collect();
-        Self { stop, asked, clients }
-    }
-
-    fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
-    }
-
-    /// Waits until so many more requests were asked.
-    fn wait_more(&self, more: u64) {
-        let from = self.asked();
-        crate::harness::wait_until("more requests", || self.asked() >= from + more);
-    }
-
-    fn finish(self) -> (u64, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let failures = self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-        (self.asked.load(Ordering::Relaxed), failures)
-    }
-}
-
-fn ask_until(port: u16, method: &str, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
-    let mut failures = Vec::new();
-    let mut connection = None;
-    while !stop.load(Ordering::Relaxed) && failures.len() < 100 {
-        let mut stream = connection.take().unwrap_or_else(|| connect(port));
-        match ask(&mut stream, method) {
-            Ok(200) => connection = Some(stream),
-            Ok(status) => failures.push(format!("status {status}")),
-            Err(error) => failures.push(error.to_string()),
-        }
-        asked.fetch_add(1, Ordering::Relaxed);
-    }
-    failures
-}
-
-fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream
-}
-
-/// One request; its status. The answer is read by its length, so that the connection can be kept.
-fn ask(stream: &mut TcpStream, method: &str) -> std::io::Result<u16> {
-    let body = if method == "POST" { "Content-Length: 2\r\n\r\nhi" } else { "\r\n" };
-    stream.write_all(format!("{method} / HTTP/1.1\r\nHost: web\r\n{body}").as_bytes())?;
-    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
-    loop {
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            return Err(std::io::Error::other("closed before the whole answer"));
-        }
-        seen.extend_from_slice(&buffer[..count]);
-        let text = String::from_utf8_lossy(&seen);
-        let Some((head, rest)) = text.split_once("\r\n\r\n") else { continue };
-        let lower = head.to_ascii_lowercase();
-        let length = lower.split("content-length: ").nth(1).and_then(|l| l.lines().next()).map(str::trim);
-        if rest.len() >= length.and_then(|l| l.parse().ok()).unwrap_or(0) {
-            return head
-                .split(' ')
-                .nth(1)
-                .and_then(|s| s.parse().ok())
-                .ok_or_else(|| std::io::Error::other("no status"));
-        }
-    }
 }
 
 fn start(port: u16) -> Up {
@@ -214,14 +125,4 @@ fn no_endpoint_is_a_503_that_says_which_service() {
     up.ok(&["start", "web"]);
     up.wait_status("two ready", |status| status["workloads"][0]["ready"] == 2);
     assert_eq!(ask(&mut connect(port), "GET").unwrap(), 200);
-}
-
-/// Asks a replica itself.
-fn post(port: u16, path: &str) -> u16 {
-    let mut stream = connect(port);
-    write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
