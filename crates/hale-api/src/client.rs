@@ -19,6 +19,7 @@ use crate::{
     logs::LogQuery,
     operation::{ActionRequest, Operation, Verb},
     outcomes::OutcomeHistory,
+    tls::{ClientTls, take_apart},
     transport::Transport,
 };
 
@@ -121,24 +122,22 @@ impl Client {
         Ok(Self { transport: Transport::Local(data_dir.to_owned()), token })
     }
 
-    /// The hale at a URL: `http://127.0.0.1:7450`.
+    /// The hale at a URL: `http://127.0.0.1:7450`, `https://hale.example:7450` with an authority that the system trusts.
     ///
     /// # Errors
     /// [`ClientError::Protocol`] when it is not such a URL.
     pub fn remote(url: &str, token: &str) -> Result<Self, ClientError> {
-        let bad = |why: &str| {
-            ClientError::Protocol(format!("{url}: {why}; a URL like http://127.0.0.1:7450 is needed"))
-        };
-        let uri: http::Uri = url.parse().map_err(|_| bad("not a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(bad("only http is spoken"));
-        }
-        let authority = uri.authority().ok_or_else(|| bad("no host"))?;
-        let port = authority.port_u16().unwrap_or(80);
-        Ok(Self {
-            transport: Transport::Tcp(format!("{}:{port}", authority.host())),
-            token: token.trim().to_owned(),
-        })
+        Self::remote_with(url, token, &ClientTls::default())
+    }
+
+    /// Like [`Self::remote`], with what is trusted and shown.
+    ///
+    /// # Errors
+    /// [`ClientError::Protocol`] when it is not such a URL, or the files can't be used.
+    pub fn remote_with(url: &str, token: &str, tls: &ClientTls) -> Result<Self, ClientError> {
+        let (secure, authority) = take_apart(url)?;
+        let tls = if secure { Some(tls.config(b"http/1.1")?) } else { None };
+        Ok(Self { transport: Transport::Tcp { authority, tls }, token: token.trim().to_owned() })
     }
 
     /// What the other side is called, in messages.
@@ -325,7 +324,8 @@ fn with_query(path: &str, query: &impl Serialize) -> String {
 }
 
 /// Percent-encodes what may not stand as it is in a path segment or query value.
-fn encode(text: &str) -> String {
+#[must_use]
+pub fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -365,9 +365,10 @@ mod tests {
 
     #[test]
     fn a_remote_is_an_http_url() {
-        for url in ["https://hale:7450", "hale", "ftp://x", "http://"] {
+        for url in ["hale", "ftp://x", "http://"] {
             assert!(matches!(Client::remote(url, "t"), Err(ClientError::Protocol(_))), "{url}");
         }
         assert_eq!(Client::remote("http://[::1]:7450/", "t").unwrap().name(), "http://[::1]:7450");
+        assert_eq!(Client::remote("https://hale", "t").unwrap().name(), "https://hale:443");
     }
 }

@@ -15,13 +15,15 @@ pub mod problem;
 #[rustfmt::skip]
 pub mod proto;
 mod sse;
+mod tls;
 mod transport;
 pub mod wire;
 
-pub use client::{Client, ClientError, Collection, EventStream, Followed, LogStream};
+pub use client::{Client, ClientError, Collection, EventStream, Followed, LogStream, encode};
 pub use hale_model as model;
 pub use hale_model::describe;
 pub use problem::{Code, Problem};
+pub use tls::{ClientTls, channel};
 pub use transport::SocketPath;
 
 /// The file in a data directory that holds the token of its command line (mode 0600).

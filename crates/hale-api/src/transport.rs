@@ -7,6 +7,7 @@ use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,11 +16,13 @@ use http::{Request, Response, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
+use tokio_rustls::client::TlsStream;
 
 use crate::{ClientError, SOCKET_FILE};
 
@@ -33,8 +36,13 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub(crate) enum Transport {
     /// The socket in this data directory.
     Local(PathBuf),
-    /// `host:port`, as it stands in the URL.
-    Tcp(String),
+    /// Over TCP.
+    Tcp {
+        /// `host:port`, as it stands in the URL.
+        authority: String,
+        /// How TLS is spoken; readable HTTP without.
+        tls: Option<Arc<ClientConfig>>,
+    },
 }
 
 impl Transport {
@@ -42,21 +50,25 @@ impl Transport {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Local(dir) => dir.join(SOCKET_FILE).display().to_string(),
-            Self::Tcp(authority) => format!("http://{authority}"),
+            Self::Tcp { authority, tls: None } => format!("http://{authority}"),
+            Self::Tcp { authority, tls: Some(_) } => format!("https://{authority}"),
         }
     }
 
     pub(crate) fn host(&self) -> &str {
         match self {
             Self::Local(_) => "localhost",
-            Self::Tcp(authority) => authority,
+            Self::Tcp { authority, .. } => authority,
         }
     }
 
     fn unreachable(&self, why: impl std::fmt::Display) -> ClientError {
         let hint = match self {
             Self::Local(_) => "is hale running with this data directory?",
-            Self::Tcp(_) => "is hale running there?",
+            Self::Tcp { tls: None, .. } => "is hale running there?",
+            Self::Tcp { .. } => {
+                "is hale running there, with a certificate that --ca-file or the system trusts?"
+            }
         };
         ClientError::Unreachable(format!("nothing answers at {}: {why}; {hint}", self.name()))
     }
@@ -72,7 +84,11 @@ impl Transport {
         let connected = timeout(CONNECT, async {
             match self {
                 Self::Local(dir) => connect_local(dir).await.map(Stream::Unix),
-                Self::Tcp(authority) => TcpStream::connect(authority).await.map(Stream::Tcp),
+                Self::Tcp { authority, tls: None } => TcpStream::connect(authority).await.map(Stream::Tcp),
+                Self::Tcp { authority, tls: Some(tls) } => {
+                    let stream = crate::tls::connect(authority, Arc::clone(tls)).await;
+                    stream.map(|it| Stream::Tls(Box::new(it)))
+                }
             }
         });
         let stream = match connected.await {
@@ -84,6 +100,7 @@ impl Transport {
             match stream {
                 Stream::Unix(stream) => exchange(stream, request).await,
                 Stream::Tcp(stream) => exchange(stream, request).await,
+                Stream::Tls(stream) => exchange(*stream, request).await,
             }
         });
         match answer.await {
@@ -97,6 +114,7 @@ impl Transport {
 enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error>

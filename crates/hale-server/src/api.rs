@@ -18,8 +18,8 @@ use http::{HeaderValue, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Control, Registry, TokenSet, access::Access, host, operations::Operations, problems::Refusal, routes,
-    surface::Surface,
+    Control, Registry, TokenSet, access::Access, host, idempotency::Answers, operations::Operations,
+    problems::Refusal, routes, surface::Surface,
 };
 
 /// Gives the metrics in the form that the scraper's `Accept` asks for: content type and text.
@@ -52,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) operations: Operations,
     pub(crate) log_streams: Arc<tokio::sync::Semaphore>,
     rates: DefaultKeyedRateLimiter<String>,
+    pub(crate) answers: Answers,
 }
 
 impl std::ops::Deref for Api {
@@ -78,6 +79,7 @@ pub fn router(parts: Parts) -> Router {
         operations: Operations::default(),
         log_streams: Arc::new(tokio::sync::Semaphore::new(LOG_STREAMS)),
         rates: RateLimiter::keyed(Quota::per_second(PER_SECOND).allow_burst(BURST)),
+        answers: Answers::default(),
         parts,
     }));
     let surface = routes::all(Surface::new(&api));

@@ -15,6 +15,7 @@ use hale_model::cluster::Role;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
+pub(crate) use files::remake_token;
 pub use files::{ADMIN_FILE, admin_token, cli_token, keep_token, make_token};
 pub use set::TokenSet;
 
@@ -82,7 +83,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
 }
 
 /// The short part of a token; `None` when it has not the form of one.
-fn short(token: &str) -> Option<&str> {
+pub(crate) fn short(token: &str) -> Option<&str> {
     let (short, long) = token.strip_prefix("hale_")?.split_once('_')?;
     (!short.is_empty() && !long.is_empty()).then_some(short)
 }

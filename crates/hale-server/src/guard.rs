@@ -2,7 +2,8 @@
 //!
 //! What is written waits in the kernel's buffer, then in hyper's; after that nothing more is made for this reader.
 //! When no byte could be written for the whole limit, the write fails and the connection ends, whatever the stream
-//! behind it had still to tell (S21).
+//! behind it had still to tell (S21). Who connects and says nothing is cut off, too: which version of HTTP is spoken
+//! shows in the first bytes, and nobody else bounds the wait for those.
 
 use std::{
     future::Future,
@@ -17,22 +18,31 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use crate::serve::Limits;
+
 /// A stream whose writes may not stand still for longer than a limit.
 #[derive(Debug)]
 pub(crate) struct Guarded<S> {
     stream: S,
     limit: Duration,
-    /// Runs while a write waits.
+    /// Runs while a write waits, and until the first bytes have come.
     timer: Pin<Box<Sleep>>,
     waiting: bool,
+    /// Bytes that have come, up to [`PREFACE`].
+    begun: usize,
 }
 
+/// As many bytes tell which version of HTTP is spoken.
+const PREFACE: usize = 24;
+
 impl<S> Guarded<S> {
-    pub(crate) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, timer: Box::pin(sleep(limit)), waiting: false }
+    pub(crate) fn new(stream: S, limits: Limits) -> Self {
+        let timer = Box::pin(sleep(limits.head));
+        Self { stream, limit: limits.stalled_write, timer, waiting: false, begun: 0 }
     }
 
     fn guard<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.begun = PREFACE;
         if written.is_ready() {
             self.waiting = false;
             return written;
@@ -56,7 +66,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        if self.begun >= PREFACE {
+            return read;
+        }
+        self.begun += into.filled().len() - before;
+        if read.is_pending() && self.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client says nothing")));
+        }
+        read
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) async fn json<T: DeserializeOwned + Default>(request: Request) -> Ans
     serde_json::from_slice(&body).map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))
 }
 
-async fn read(body: Body) -> Answer<bytes::Bytes> {
+pub(crate) async fn read(body: Body) -> Answer<bytes::Bytes> {
     match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if innermost(&error).contains("length limit") => {

@@ -23,6 +23,7 @@ use hale_model::status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, Work
 
 use crate::{
     access::Access,
+    list::ListQuery,
     surface::{Route, Surface},
 };
 
@@ -44,7 +45,9 @@ fn statuses(surface: Surface) -> Surface {
             status::overview,
         )
         .route(
-            see("/api/v1/workloads", "The workloads, by name.").answers::<Vec<WorkloadStatus>>(200),
+            see("/api/v1/workloads", "The workloads, by name.")
+                .query::<ListQuery>()
+                .answers::<Vec<WorkloadStatus>>(200),
             status::workloads,
         )
         .route(
@@ -53,16 +56,22 @@ fn statuses(surface: Surface) -> Surface {
         )
         .route(
             see("/api/v1/replicas", "All replicas, by workload and ordinal.")
+                .query::<ListQuery>()
                 .answers::<Vec<ReplicaStatus>>(200),
             status::replicas,
         )
         .route(one("/api/v1/replicas/{name}", "One replica.").answers::<ReplicaStatus>(200), status::replica)
         .route(
-            see("/api/v1/targets", "The targets, by name.").answers::<Vec<TargetStatus>>(200),
+            see("/api/v1/targets", "The targets, by name.")
+                .query::<ListQuery>()
+                .answers::<Vec<TargetStatus>>(200),
             status::targets,
         )
         .route(one("/api/v1/targets/{name}", "One target.").answers::<TargetStatus>(200), status::target)
-        .route(see("/api/v1/nodes", "The nodes, by name.").answers::<Vec<NodeStatus>>(200), status::nodes)
+        .route(
+            see("/api/v1/nodes", "The nodes, by name.").query::<ListQuery>().answers::<Vec<NodeStatus>>(200),
+            status::nodes,
+        )
         .route(
             one("/api/v1/explain/{name}", "Why a replica, workload or target is as it is.")
                 .answers::<Explanation>(200),
@@ -128,6 +137,7 @@ fn traffic(surface: Surface) -> Surface {
     surface
         .route(
             see("/api/v1/services", "The services with their endpoints, by name.")
+                .query::<ListQuery>()
                 .answers::<Vec<EndpointSet>>(200),
             services::services,
         )
@@ -141,6 +151,15 @@ fn traffic(surface: Surface) -> Surface {
             .text(200, "text/event-stream")
             .refuses(&[Code::NotFound]),
             services::endpoints,
+        )
+        .route(
+            see(
+                "/api/v1/services/{name}/sd",
+                "The endpoints of a service, for Prometheus' `http_sd_configs`.",
+            )
+            .answers::<Vec<services::TargetGroup>>(200)
+            .refuses(&[Code::NotFound]),
+            services::sd,
         )
 }
 
@@ -162,6 +181,16 @@ fn open(surface: Surface) -> Surface {
                 .answers::<health::Readiness>(200)
                 .answers::<health::Readiness>(503),
             health::readyz,
+        )
+        .route(
+            Route::get("/api/v1/openapi.json", Access::See, "This document.")
+                .answers::<serde_json::Value>(200),
+            page::openapi,
+        )
+        .route(
+            Route::get("/api", Access::Open, "A page to try the API with, without data.")
+                .text(200, "text/html"),
+            page::api,
         )
         .route(
             Route::get("/", Access::Open, "The status page, without data.").text(200, "text/html"),

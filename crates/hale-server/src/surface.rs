@@ -16,6 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use crate::{
     access::Access,
     api::{Api, authorize},
+    idempotency,
 };
 
 /// Makes the schema of a type.
@@ -33,6 +34,8 @@ pub(crate) struct Route {
     /// Values that a part of the path may have: its name, and they.
     pub(crate) words: Option<(&'static str, Vec<&'static str>)>,
     pub(crate) bodies: Vec<Content>,
+    /// Whether there is nothing to do without one.
+    pub(crate) needs_body: bool,
     pub(crate) answers: Vec<(u16, Content)>,
     pub(crate) refuses: Vec<Code>,
 }
@@ -66,6 +69,7 @@ impl Route {
             query: None,
             words: None,
             bodies: Vec::new(),
+            needs_body: false,
             answers: Vec::new(),
             refuses: Vec::new(),
         }
@@ -87,6 +91,12 @@ impl Route {
     pub(crate) fn body<T: JsonSchema>(self) -> Self {
         let schema: SchemaOf = SchemaGenerator::subschema_for::<T>;
         self.takes(Content { media: "application/json", schema: Some(schema) })
+    }
+
+    /// It can't do without a body.
+    pub(crate) const fn needs_body(mut self) -> Self {
+        self.needs_body = true;
+        self
     }
 
     /// Its body is text of this type.
@@ -130,14 +140,20 @@ impl Route {
 
 /// Routes with what answers them.
 pub(crate) struct Surface {
-    api: Api,
+    /// `None`: the routes are declared, and not answered.
+    api: Option<Api>,
     pub(crate) router: Router<Api>,
     pub(crate) routes: Vec<Route>,
 }
 
 impl Surface {
     pub(crate) fn new(api: &Api) -> Self {
-        Self { api: api.clone(), router: Router::new(), routes: Vec::new() }
+        Self { api: Some(api.clone()), ..Self::declared() }
+    }
+
+    /// The declarations alone.
+    pub(crate) fn declared() -> Self {
+        Self { api: None, router: Router::new(), routes: Vec::new() }
     }
 
     /// Adds a route and what answers it. Nobody gets there whom its access does not allow.
@@ -151,8 +167,14 @@ impl Surface {
             Method::DELETE => MethodFilter::DELETE,
             _ => MethodFilter::GET,
         };
-        let layer = from_fn_with_state((self.api.clone(), route.access), authorize);
-        self.router = self.router.route(route.path, on(filter, handler).layer(layer));
+        if let Some(api) = &self.api {
+            let mut answered = on(filter, handler);
+            if route.method == Method::POST {
+                answered = answered.layer(from_fn_with_state(api.clone(), idempotency::once));
+            }
+            let answered = answered.layer(from_fn_with_state((api.clone(), route.access), authorize));
+            self.router = self.router.route(route.path, answered);
+        }
         self.routes.push(route);
         self
     }

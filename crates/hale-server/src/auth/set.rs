@@ -7,6 +7,7 @@ use std::{
 };
 
 use hale_model::cluster::{Role, TokenRecord};
+use hale_store::cluster::{Changes, Kind, Record};
 use http::HeaderMap;
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
@@ -30,7 +31,15 @@ pub struct TokenSet {
     known: watch::Sender<Arc<Known>>,
 }
 
-type Known = HashMap<String, Live>;
+type Known = BTreeMap<String, Entry>;
+
+/// A record, and what it is compared by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    revision: u64,
+    record: TokenRecord,
+    live: Live,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Live {
@@ -78,11 +87,11 @@ impl TokenSet {
         self
     }
 
-    /// Takes these records in place of those before: called with whatever the database holds whenever that changes.
-    /// What is not among them any more is out at once, and its streams are cut.
-    pub fn set<'a>(&self, records: impl IntoIterator<Item = &'a TokenRecord>) {
-        let new: Known =
-            records.into_iter().filter_map(|it| Some((it.id.clone(), Live::from_record(it)?))).collect();
+    /// Takes these records, each with the revision it was last changed at, in place of those before: called with whatever
+    /// the database holds whenever that changes. What is not among them any more is out at once, and its streams are cut.
+    pub fn set<'a>(&self, records: impl IntoIterator<Item = (u64, &'a TokenRecord)>) {
+        let entries = records.into_iter().filter_map(|(revision, it)| Entry::new(revision, it.clone()));
+        let new: Known = entries.map(|it| (it.record.id.clone(), it)).collect();
         self.known.send_if_modified(|known| {
             let changed = **known != new;
             if changed {
@@ -90,6 +99,50 @@ impl TokenSet {
             }
             changed
         });
+    }
+
+    /// Takes what the feed of the database tells; for who follows that and keeps no records of its own.
+    pub fn take(&self, changes: &Changes) {
+        if changes.reset {
+            let records = changes.records.iter().filter_map(|it| match &it.record {
+                Some(Record::Token(record)) => Some((it.revision, record)),
+                _ => None,
+            });
+            return self.set(records);
+        }
+        for it in changes.records.iter().filter(|it| it.key.kind == Kind::Token) {
+            match &it.record {
+                Some(Record::Token(record)) => self.apply(it.revision, &it.key.name, Some(record.clone())),
+                _ => self.apply(it.revision, &it.key.name, None),
+            }
+        }
+    }
+
+    /// Takes one change.
+    pub(crate) fn apply(&self, revision: u64, id: &str, record: Option<TokenRecord>) {
+        self.known.send_if_modified(|known| {
+            if known.get(id).is_some_and(|it| it.revision >= revision) {
+                return false;
+            }
+            let known = Arc::make_mut(known);
+            match record.and_then(|it| Entry::new(revision, it)) {
+                Some(entry) => {
+                    known.insert(id.to_owned(), entry);
+                    true
+                }
+                None => known.remove(id).is_some(),
+            }
+        });
+    }
+
+    /// The records, by id.
+    pub(crate) fn records(&self) -> Vec<TokenRecord> {
+        self.known.borrow().values().map(|it| it.record.clone()).collect()
+    }
+
+    /// One record, and the revision it was last changed at.
+    pub(crate) fn record(&self, id: &str) -> Option<(u64, TokenRecord)> {
+        self.known.borrow().get(id).map(|it| (it.revision, it.record.clone()))
     }
 
     /// Who these headers are from.
@@ -124,7 +177,7 @@ impl TokenSet {
         loop {
             let now = Timestamp::now();
             let known = Arc::clone(&changes.borrow_and_update());
-            let live = self.own.get(&caller.token).or_else(|| known.get(&caller.token));
+            let live = self.own.get(&caller.token).or_else(|| known.get(&caller.token).map(|it| &it.live));
             let Some(live) = live.filter(|it| it.takes(&caller.hash, now)) else { return };
             let changed = if live.ends() {
                 timeout(LOOK, changes.changed()).await.unwrap_or(Ok(()))
@@ -142,7 +195,7 @@ impl TokenSet {
     #[must_use]
     pub fn counts(&self) -> BTreeMap<Role, usize> {
         let mut counts = BTreeMap::new();
-        for live in self.own.values().chain(self.known.borrow().values()) {
+        for live in self.own.values().chain(self.known.borrow().values().map(|it| &it.live)) {
             *counts.entry(live.role).or_default() += 1;
         }
         counts
@@ -152,7 +205,8 @@ impl TokenSet {
         let short = short(token).ok_or(Denied::Unknown)?;
         let hash = digest(token);
         let known = Arc::clone(&self.known.borrow());
-        let live = self.own.get(short).or_else(|| known.get(short)).ok_or(Denied::Unknown)?;
+        let live =
+            self.own.get(short).or_else(|| known.get(short).map(|it| &it.live)).ok_or(Denied::Unknown)?;
         if !live.takes(&hash, now) {
             return Err(Denied::Unknown);
         }
@@ -163,6 +217,12 @@ impl TokenSet {
             node: live.node.clone(),
             hash,
         })
+    }
+}
+
+impl Entry {
+    fn new(revision: u64, record: TokenRecord) -> Option<Self> {
+        Some(Self { revision, live: Live::from_record(&record)?, record })
     }
 }
 
@@ -240,7 +300,7 @@ mod tests {
     #[test]
     fn only_a_known_token_as_bearer_names_its_owner() {
         let tokens = TokenSet::new().with("cli", "hale_a_b", Role::Admin);
-        tokens.set([&record("c", "hale_c_d", Role::Viewer)]);
+        tokens.set([(1, &record("c", "hale_c_d", Role::Viewer))]);
         assert_eq!(tokens.caller(&bearing("Bearer hale_c_d")).unwrap().role, Role::Viewer);
         assert_eq!(tokens.caller(&bearing("bearer  hale_a_b ")).unwrap().name, "cli");
         for wrong in [
@@ -265,7 +325,7 @@ mod tests {
         let mut it = record("a", "hale_a_new", Role::Admin);
         it.previous = Some((hash_of("hale_a_old"), at(10)));
         it.expires_at = Some(at(20));
-        tokens.set([&it]);
+        tokens.set([(1, &it)]);
         assert!(tokens.check("hale_a_old", at(9)).is_ok());
         assert!(tokens.check("hale_a_old", at(10)).is_err());
         assert!(tokens.check("hale_a_new", at(19)).is_ok());
@@ -290,7 +350,7 @@ mod tests {
         let tokens = TokenSet::new();
         let it = record("a", "hale_a_b", Role::Viewer);
         let ended = async |change: &dyn Fn()| {
-            tokens.set([&it]);
+            tokens.set([(1, &it)]);
             let caller = tokens.caller(&bearing("Bearer hale_a_b")).unwrap();
             let mut end = std::pin::pin!(tokens.ended(&caller));
             assert!(timeout(Duration::from_millis(20), &mut end).await.is_err(), "it is taken");
@@ -298,8 +358,8 @@ mod tests {
             timeout(Duration::from_secs(20), end).await.expect("the end is told");
         };
         ended(&|| tokens.set([])).await;
-        ended(&|| tokens.set([&TokenRecord { hash: hash_of("hale_a_c"), ..it.clone() }])).await;
+        ended(&|| tokens.set([(2, &TokenRecord { hash: hash_of("hale_a_c"), ..it.clone() })])).await;
         let soon = Timestamp::now() + Duration::from_millis(50);
-        ended(&|| tokens.set([&TokenRecord { expires_at: Some(soon), ..it.clone() }])).await;
+        ended(&|| tokens.set([(2, &TokenRecord { expires_at: Some(soon), ..it.clone() })])).await;
     }
 }

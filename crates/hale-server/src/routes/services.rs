@@ -1,6 +1,6 @@
 //! The endpoints of services, for whoever balances over them (S13).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -9,14 +9,15 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use hale_api::endpoints::EndpointSet;
+use hale_api::endpoints::{Endpoint, EndpointSet};
 use http::{HeaderMap, Uri};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use crate::{
     api::Api,
+    list,
     problems::{Answer, Refusal, query},
     routes::events::{sse, wants_stream},
     serve::KEEP_ALIVE,
@@ -32,9 +33,36 @@ pub(crate) struct WatchQuery {
     after: Option<u64>,
 }
 
-pub(crate) async fn services(State(api): State<Api>) -> Json<Vec<Arc<EndpointSet>>> {
+pub(crate) async fn services(State(api): State<Api>, uri: Uri) -> Answer<Response> {
     let registry = &api.parts.registry;
-    Json(registry.services().iter().filter_map(|name| registry.endpoints(name)).collect())
+    let sets: Vec<Arc<EndpointSet>> =
+        registry.services().iter().filter_map(|name| registry.endpoints(name)).collect();
+    list::piece(&uri, sets, |it| &it.service)
+}
+
+/// One group of targets, as Prometheus' `http_sd_configs` wants them.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TargetGroup {
+    /// `address:port`.
+    targets: Vec<String>,
+    /// Labels, for relabelling.
+    labels: BTreeMap<&'static str, String>,
+}
+
+/// Every endpoint that runs: what is not ready is of interest to who measures it, and is marked.
+pub(crate) async fn sd(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Vec<TargetGroup>>> {
+    let set = api.parts.registry.endpoints(&name).ok_or_else(|| Refusal::not_found("service", &name))?;
+    let group = |it: &Endpoint| TargetGroup {
+        targets: vec![SocketAddr::new(it.address, it.port).to_string()],
+        labels: BTreeMap::from([
+            ("__meta_hale_service", set.service.clone()),
+            ("__meta_hale_replica", it.replica.clone()),
+            ("__meta_hale_node", it.node.clone()),
+            ("__meta_hale_zone", it.zone.clone().unwrap_or_default()),
+            ("__meta_hale_ready", (it.ready && !it.draining).to_string()),
+        ]),
+    };
+    Ok(Json(set.endpoints.iter().filter(|it| it.serving).map(group).collect()))
 }
 
 pub(crate) async fn endpoints(

@@ -3,11 +3,14 @@
 use axum::{
     Json,
     extract::{Path, State},
+    response::Response,
 };
-use hale_model::status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, WorkloadStatus};
+use hale_model::status::{Overview, ReplicaStatus, TargetStatus, WorkloadStatus};
+use http::Uri;
 
 use crate::{
     api::Api,
+    list,
     problems::{Answer, Refusal},
 };
 
@@ -15,8 +18,8 @@ pub(crate) async fn overview(State(api): State<Api>) -> Answer<Json<Overview>> {
     Ok(Json(api.parts.control.overview().await?))
 }
 
-pub(crate) async fn workloads(State(api): State<Api>) -> Answer<Json<Vec<WorkloadStatus>>> {
-    Ok(Json(api.parts.control.overview().await?.workloads))
+pub(crate) async fn workloads(State(api): State<Api>, uri: Uri) -> Answer<Response> {
+    list::piece(&uri, api.parts.control.overview().await?.workloads, |it| &it.name)
 }
 
 pub(crate) async fn workload(
@@ -27,9 +30,9 @@ pub(crate) async fn workload(
     workload.map(Json).ok_or_else(|| Refusal::not_found("workload", &name))
 }
 
-pub(crate) async fn replicas(State(api): State<Api>) -> Answer<Json<Vec<ReplicaStatus>>> {
+pub(crate) async fn replicas(State(api): State<Api>, uri: Uri) -> Answer<Response> {
     let overview = api.parts.control.overview().await?;
-    Ok(Json(overview.workloads.into_iter().flat_map(|it| it.replicas).collect()))
+    list::piece(&uri, overview.workloads.into_iter().flat_map(|it| it.replicas).collect(), |it| &it.name)
 }
 
 pub(crate) async fn replica(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<ReplicaStatus>> {
@@ -38,8 +41,8 @@ pub(crate) async fn replica(State(api): State<Api>, Path(name): Path<String>) ->
     replica.map(Json).ok_or_else(|| Refusal::not_found("replica", &name))
 }
 
-pub(crate) async fn targets(State(api): State<Api>) -> Answer<Json<Vec<TargetStatus>>> {
-    Ok(Json(api.parts.control.overview().await?.targets))
+pub(crate) async fn targets(State(api): State<Api>, uri: Uri) -> Answer<Response> {
+    list::piece(&uri, api.parts.control.overview().await?.targets, |it| &it.name)
 }
 
 pub(crate) async fn target(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<TargetStatus>> {
@@ -48,6 +51,6 @@ pub(crate) async fn target(State(api): State<Api>, Path(name): Path<String>) -> 
     target.map(Json).ok_or_else(|| Refusal::not_found("target", &name))
 }
 
-pub(crate) async fn nodes(State(api): State<Api>) -> Answer<Json<Vec<NodeStatus>>> {
-    Ok(Json(api.parts.control.overview().await?.nodes))
+pub(crate) async fn nodes(State(api): State<Api>, uri: Uri) -> Answer<Response> {
+    list::piece(&uri, api.parts.control.overview().await?.nodes, |it| &it.name)
 }

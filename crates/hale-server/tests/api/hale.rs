@@ -16,7 +16,7 @@ use hale_model::{
     status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, TransitionStatus, WorkloadStatus},
 };
 use hale_server::{
-    Control, Limits, Parts, Registry, TokenSet,
+    Control, Limits, Listeners, Parts, Registry, TokenSet,
     control::{BoxFuture, LogStream, Order, OrderError, Subject},
 };
 use hale_store::{Options, Store};
@@ -152,6 +152,19 @@ impl Control for Node {
     }
 }
 
+/// A token of a role that is known to every [`Hale`].
+pub(crate) fn token_of(role: Role) -> String {
+    format!("hale_{}_0123456789012345678901234567890123456789", role.as_str())
+}
+
+fn tokens() -> TokenSet {
+    let tokens = TokenSet::new().with("cli", TOKEN, Role::Admin);
+    Role::ALL.into_iter().fold(tokens, |tokens, role| match role {
+        Role::Agent => tokens.with_agent("n1", &token_of(role)),
+        _ => tokens.with(role.as_str(), &token_of(role), role),
+    })
+}
+
 /// A running API.
 pub(crate) struct Hale {
     pub(crate) node: Arc<Node>,
@@ -159,6 +172,7 @@ pub(crate) struct Hale {
     pub(crate) registry: Arc<Registry>,
     pub(crate) address: SocketAddr,
     pub(crate) dir: TempDir,
+    router: axum::Router,
     end: CancellationToken,
     serving: Option<JoinHandle<()>>,
 }
@@ -185,14 +199,20 @@ impl Hale {
             store: store.clone(),
             registry: Arc::clone(&registry),
             metrics: Arc::new(|accept| Ok(("text/plain", format!("up 1 {}\n", accept.unwrap_or("-"))))),
-            tokens: TokenSet::new().with("cli", TOKEN, Role::Admin),
+            tokens: tokens(),
             loopback: true,
             end: end.clone(),
         });
         let address = tcp.local_addr().unwrap();
         let socket = hale_server::bind_socket(dir.path()).unwrap();
-        let serving = tokio::spawn(hale_server::serve(router, Some(tcp), Some(socket), limits, end.clone()));
-        Self { node, store, registry, address, dir, end, serving: Some(serving) }
+        let listeners = Listeners { tcp: Some(tcp), socket: Some(socket), tls: None };
+        let serving = tokio::spawn(hale_server::serve(router.clone(), listeners, limits, end.clone()));
+        Self { node, store, registry, address, dir, router, end, serving: Some(serving) }
+    }
+
+    /// The API itself, to serve it elsewhere, too.
+    pub(crate) fn router(&self) -> axum::Router {
+        self.router.clone()
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -8,3 +8,4 @@ mod explain;
 mod hale;
 mod logs;
 mod stream;
+mod tls;

@@ -21,7 +21,7 @@ use hale_model::{
     report::Report,
     spec::Workload,
 };
-use hale_server::{Limits, Parts, Registry, TokenSet};
+use hale_server::{Limits, Listeners, Parts, Registry, TokenSet};
 use hale_store::Store;
 use hale_supervisor::{
     clock::BootClock,
@@ -199,7 +199,8 @@ impl Told {
             loopback: address.ip().is_loopback(),
             end: end.clone(),
         });
-        tokio::spawn(hale_server::serve(router, Some(tcp), Some(socket), Limits::default(), end.clone()))
+        let listeners = Listeners { tcp: Some(tcp), socket: Some(socket), tls: None };
+        tokio::spawn(hale_server::serve(router, listeners, Limits::default(), end.clone()))
     }
 }
 
