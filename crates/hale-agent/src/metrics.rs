@@ -21,9 +21,11 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
+pub use self::link::LinkMetrics;
 use self::probing::{Probing, Source};
 
 pub mod exposition;
+mod link;
 mod probing;
 mod process;
 

@@ -40,11 +40,7 @@ pub trait Spool: Send + Sync + 'static {
     fn append(&self, event: NewEvent);
 
     /// Events after a number, in order, at most `limit`. What was given once keeps its number.
-    fn read(
-        &self,
-        after: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<proto::SpooledEvent>, SpoolError>>;
+    fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<proto::SpooledEvent>, SpoolError>>;
 
     /// A server has made events up to this number durable.
     fn acknowledged(&self, up_to: u64);
@@ -154,11 +150,7 @@ impl Spool for MemorySpool {
         self.changed.send_modify(|it| *it = it.wrapping_add(1));
     }
 
-    fn read(
-        &self,
-        after: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<proto::SpooledEvent>, SpoolError>> {
+    fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<proto::SpooledEvent>, SpoolError>> {
         let mut kept = self.kept();
         // What has its number stays within the bound, too: no more are given out before some are durable.
         let mut room = self.most.saturating_sub(kept.numbered.len());

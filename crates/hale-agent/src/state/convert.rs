@@ -16,8 +16,8 @@ pub(crate) fn replica(
     endpoint: Option<&EndpointReport>,
     digest: String,
 ) -> proto::Replica {
-    let endpoint = endpoint
-        .filter(|it| it.generation == status.generation && it.incarnation == status.incarnation);
+    let endpoint =
+        endpoint.filter(|it| it.generation == status.generation && it.incarnation == status.incarnation);
     let serving = status.pid.is_some() || status.container_id.is_some();
     proto::Replica {
         generation: status.generation,
@@ -65,7 +65,7 @@ pub(crate) fn replica(
         reason: endpoint.map(|it| it.reason.clone()).unwrap_or_default(),
         usage: None,
         version: 0,
-        traceparent: None,
+        traceparent: String::new(),
     }
 }
 

@@ -304,7 +304,8 @@ fn steady(old: &proto::Replica, new: &mut proto::Replica) {
 /// What is told of a replica for its own sake.
 fn material(replica: &proto::Replica) -> proto::Replica {
     let mut it = replica.clone();
-    (it.version, it.usage, it.traceparent, it.restarts_in_window) = (0, None, None, 0);
+    (it.version, it.usage, it.restarts_in_window) = (0, None, 0);
+    it.traceparent.clear();
     for probe in &mut it.probes {
         (probe.last_outcome_at, probe.last_duration_ms, probe.consecutive_successes) = (None, None, 0);
     }

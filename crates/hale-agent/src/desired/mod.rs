@@ -1,0 +1,315 @@
+//! Carries out what a server wants: one task that takes desired states and what goes on around in the order they come,
+//! keeps the last, and gives it to supervisor and targets.
+//!
+//! A declaration that this release does not understand is not run by guess: its placement is reported as failed, with
+//! the reason (`unsupported`).
+
+mod keep;
+mod sort;
+mod wanted;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use hale_api::proto;
+use hale_health::{Elsewhere, Status};
+use hale_model::spec::{Target, Workload};
+use hale_supervisor::supervisor::{Assignment, SupervisorHandle};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+
+use self::wanted::{PauseIntent, Placed, Unusable, Wanted};
+use self::{keep::Keep, sort::Sorted};
+use crate::targets::{Pause, Targets};
+
+/// Messages that wait to be carried out. When it is full the connection is given up: the next one begins with a full
+/// state.
+pub(crate) const WAITING: usize = 64;
+
+/// What a link passes on.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// A connection to this cluster is up; `known`: the server was told which state is known here.
+    Connected {
+        cluster: String,
+        known: bool,
+    },
+    Desired(Box<proto::Desired>),
+    Around(proto::Around),
+    /// No server can be asked.
+    Alone,
+}
+
+/// A placement that is reported as failed, because nothing can be made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    pub(crate) generation: u64,
+    pub(crate) workload: String,
+    pub(crate) ordinal: u32,
+    pub(crate) digest: String,
+    pub(crate) why: String,
+}
+
+/// What is carried out, for all who ask.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// Whether a desired state has been loaded, from a file or from a server.
+    pub(crate) loaded: bool,
+    pub(crate) cluster: String,
+    pub(crate) epoch: u64,
+    pub(crate) revision: u64,
+    /// The digest of the declaration of each placement.
+    pub(crate) digests: BTreeMap<u64, String>,
+    pub(crate) unsupported: Vec<Unsupported>,
+    /// Placements that were withdrawn and that the server may still wait for.
+    pub(crate) withdrawn: BTreeSet<u64>,
+    /// Rises when only a full state can help: the link registers anew.
+    pub(crate) lost_track: u64,
+}
+
+/// What the task stands on.
+pub(crate) struct Options {
+    pub(crate) supervisor: SupervisorHandle,
+    pub(crate) targets: Targets,
+    /// Where the last state is kept; nowhere when absent.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+pub(crate) struct Desk {
+    supervisor: SupervisorHandle,
+    targets: Targets,
+    keep: Option<Keep>,
+    wanted: Wanted,
+    view: watch::Sender<Arc<View>>,
+    cluster: String,
+    /// Whether changes may build on what is known.
+    base: bool,
+    /// Declarations that were read already, by digest.
+    workloads: HashMap<String, Result<Arc<Workload>, String>>,
+    checks: HashMap<String, Result<Arc<Target>, String>>,
+    /// What was told of dependencies from around, so that what is not told any more is taken back.
+    around: BTreeMap<String, Option<Status>>,
+    elsewhere: BTreeMap<String, Elsewhere>,
+    paused_targets: BTreeMap<String, Vec<PauseIntent>>,
+    alone: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(options: Options) -> (Self, watch::Receiver<Arc<View>>) {
+        let (view, seen) = watch::channel(Arc::default());
+        let desk = Self {
+            supervisor: options.supervisor,
+            targets: options.targets,
+            keep: options.dir.map(|dir| Keep::new(&dir)),
+            wanted: Wanted::default(),
+            view,
+            cluster: String::new(),
+            base: false,
+            workloads: HashMap::new(),
+            checks: HashMap::new(),
+            around: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            paused_targets: BTreeMap::new(),
+            alone: true,
+        };
+        (desk, seen)
+    }
+
+    /// Goes on by the last state that was kept, if there is one.
+    pub(crate) async fn resume(&mut self) {
+        let Some(kept) = self.keep.as_ref().and_then(Keep::load) else { return };
+        tracing::info!(
+            revision = kept.revision,
+            placements = kept.placements.len(),
+            "goes on by the last desired state until a server is reached"
+        );
+        self.wanted = kept;
+        self.carry_out(BTreeSet::new()).await;
+    }
+
+    pub(crate) async fn run(mut self, mut words: mpsc::Receiver<Word>) {
+        while let Some(word) = words.recv().await {
+            match word {
+                Word::Connected { cluster, known } => {
+                    if !self.wanted.cluster.is_empty() && self.wanted.cluster != cluster {
+                        let (was, now) = (&self.wanted.cluster, &cluster);
+                        tracing::warn!(was, now, "this is another cluster: what it wants counts from now on");
+                    }
+                    self.base = known;
+                    self.cluster = cluster;
+                }
+                Word::Desired(desired) => self.desired(&desired).await,
+                Word::Around(around) => self.around(around).await,
+                Word::Alone => {
+                    self.alone = true;
+                    self.tell_elsewhere().await;
+                }
+            }
+        }
+    }
+
+    async fn desired(&mut self, desired: &proto::Desired) {
+        match self.wanted.take(desired, &self.cluster, self.base) {
+            Ok(()) => {}
+            Err(Unusable::NoBase) => {
+                self.view.send_modify(|view| Arc::make_mut(view).lost_track += 1);
+                return;
+            }
+            Err(error @ Unusable::Stale { .. }) => {
+                tracing::warn!(%error, "a desired state is not taken on");
+                return;
+            }
+        }
+        self.base = true;
+        if let Some(keep) = self.keep.clone() {
+            let wanted = self.wanted.clone();
+            let kept = tokio::task::spawn_blocking(move || keep.store(&wanted)).await;
+            if let Err(error) = kept.map_err(std::io::Error::other).and_then(|it| it) {
+                tracing::error!(%error, "can't keep the desired state: a restart without a server would go back");
+            }
+        }
+        let over = desired.withdrawn.iter().copied().chain(desired.regranted.iter().map(|it| it.from));
+        self.carry_out(over.collect()).await;
+    }
+
+    /// Gives what is wanted to supervisor and targets, and tells everybody.
+    async fn carry_out(&mut self, over: BTreeSet<u64>) {
+        let Sorted { assignments, unsupported, targets, missing } = self.sort();
+        self.expect_dependencies(&assignments, &targets).await;
+        if let Err(error) = self.targets.apply(targets).await {
+            tracing::warn!(%error, "not every target can be probed");
+        }
+        self.pause_targets().await;
+        if let Err(error) = self.supervisor.assign(assignments).await {
+            tracing::error!(%error, "the placements can't be carried out");
+        }
+        self.tell_elsewhere().await;
+        let wanted = &self.wanted;
+        let digests: BTreeMap<u64, String> =
+            wanted.placements.iter().map(|(generation, it)| (*generation, it.digest.clone())).collect();
+        self.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.loaded = true;
+            view.cluster.clone_from(&wanted.cluster);
+            (view.epoch, view.revision) = (wanted.epoch, wanted.revision);
+            view.withdrawn.extend(over);
+            view.withdrawn.retain(|it| !digests.contains_key(it));
+            view.digests = digests;
+            view.unsupported = unsupported;
+            view.lost_track += u64::from(missing);
+        });
+    }
+
+    /// What something here depends on and nothing is known of is waited for, rather than taken for well (H21).
+    async fn expect_dependencies(&self, assignments: &[Assignment], targets: &[Arc<Target>]) {
+        let here: BTreeSet<&str> = assignments.iter().map(|it| it.workload.name.as_str()).collect();
+        let probed = self.targets.statuses();
+        let unprobed =
+            targets.iter().map(|it| it.name.clone()).filter(|it| !probed.borrow().contains_key(it));
+        let mut unknown: BTreeSet<String> = unprobed.collect();
+        let local: BTreeSet<&str> = targets.iter().map(|it| it.name.as_str()).collect();
+        for name in assignments.iter().flat_map(|it| &it.workload.depends_on) {
+            let known = here.contains(name.as_str())
+                || local.contains(name.as_str())
+                || self.around.contains_key(name);
+            if !known {
+                unknown.insert(name.clone());
+            }
+        }
+        for name in unknown {
+            // Closed: the agent ends.
+            let _ = self.supervisor.set_dependency(&name, Some(Status::Unknown)).await;
+        }
+    }
+
+    async fn pause_targets(&mut self) {
+        let now = Timestamp::now();
+        let paused: BTreeMap<String, Vec<PauseIntent>> = self
+            .wanted
+            .targets
+            .iter()
+            .filter(|(_, it)| !it.pauses.is_empty())
+            .map(|(name, it)| (name.clone(), it.pauses.clone()))
+            .collect();
+        for (name, pauses) in &paused {
+            if self.paused_targets.get(name) == Some(pauses) {
+                continue;
+            }
+            for pause in pauses {
+                let lasts = match pause.until.map(|until| left(until, now)) {
+                    None => None,
+                    Some(Some(left)) => Some(left),
+                    Some(None) => continue,
+                };
+                let pause = Pause { lasts, reason: pause.reason.clone(), by: pause.by.clone() };
+                let _ = self.targets.pause(name, pause).await;
+            }
+        }
+        for name in self.paused_targets.keys().filter(|it| !paused.contains_key(*it)) {
+            let _ = self.targets.resume(name, "an operator").await;
+        }
+        self.paused_targets = paused;
+    }
+
+    async fn around(&mut self, around: proto::Around) {
+        self.alone = false;
+        self.elsewhere = around
+            .elsewhere
+            .into_iter()
+            .map(|it| (it.workload, Elsewhere::Known { ready: it.ready, restarting: it.restarting }))
+            .collect();
+        self.tell_elsewhere().await;
+        let told: BTreeMap<String, Option<Status>> = around
+            .dependencies
+            .into_iter()
+            // What is probed here is known better here.
+            .filter(|it| !self.wanted.targets.contains_key(&it.name))
+            .map(|it| (it.name, it.status.parse().ok()))
+            .collect();
+        for (name, status) in &told {
+            if self.around.get(name) != Some(status) {
+                let _ = self.supervisor.set_dependency(name, *status).await;
+            }
+        }
+        for name in self.around.keys().filter(|it| !told.contains_key(*it)) {
+            if !self.wanted.targets.contains_key(name) {
+                let _ = self.supervisor.set_dependency(name, None).await;
+            }
+        }
+        self.around = told;
+    }
+
+    /// Tells the supervisor what goes on on other nodes. Without a server nothing is known of those, except where all
+    /// replicas of a workload are here (H20).
+    async fn tell_elsewhere(&self) {
+        let mut here: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+        let mut of: BTreeMap<&str, u32> = BTreeMap::new();
+        for placed in self.wanted.placements.values() {
+            here.entry(&placed.workload).or_default().insert(placed.ordinal);
+            if let Some(Ok(workload)) = self.workloads.get(&placed.digest) {
+                let of = of.entry(&placed.workload).or_default();
+                *of = (*of).max(workload.replicas);
+            }
+        }
+        for (workload, ordinals) in here {
+            let all_here = ordinals.len() as u64 >= u64::from(of.get(workload).copied().unwrap_or(0));
+            let elsewhere = match self.elsewhere.get(workload) {
+                _ if all_here => Elsewhere::default(),
+                _ if self.alone => Elsewhere::Unreachable,
+                Some(known) => *known,
+                None => Elsewhere::default(),
+            };
+            let _ = self.supervisor.set_elsewhere(workload, elsewhere).await;
+        }
+    }
+}
+
+/// How long it is until then; `None`: it is over.
+fn left(until: i64, now: Timestamp) -> Option<Duration> {
+    let left = until.saturating_sub(now.as_microsecond());
+    u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_micros)
+}
