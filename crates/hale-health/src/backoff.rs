@@ -7,6 +7,7 @@ use crate::BackoffPolicy;
 /// The wait before each of a row of attempts (H15): the initial wait, then each time the multiplier more, up to the
 /// longest. Used for restarts, stops that failed, reconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Backoff {
     attempts: u32,
 }

@@ -23,6 +23,7 @@ pub enum Damped {
 
 /// A penalty that each flap raises by one and that halves over time (H23, after BGP's route flap damping, RFC 2439).
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Damping {
     penalty: f64,
     at: Time,

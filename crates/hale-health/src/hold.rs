@@ -71,6 +71,7 @@ impl FromStr for HoldBy {
 
 /// One thing that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Hold {
     /// Who.
     pub by: HoldBy,
@@ -84,6 +85,7 @@ pub struct Hold {
 
 /// Everything that holds one decision, in order of precedence; at most one of each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Holds(Vec<Hold>);
 
 impl Holds {

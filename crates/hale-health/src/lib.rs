@@ -38,8 +38,8 @@ pub use exit::Exit;
 pub use hold::{Hold, HoldBy, Holds};
 pub use ids::{Generation, Incarnation};
 pub use machine::{
-    Arrival, By, Decision, Dependency, Elsewhere, Handled, Input, Note, Observer, Pause, PauseScope,
-    ProbeState, ReadyChange, Replica, Workload, WorkloadInput,
+    Arrival, By, Decision, Dependency, Elsewhere, Found, Handled, Input, Memento, Note, Observer, Pause,
+    PauseScope, ProbeState, ReadyChange, Replica, Resumed, Workload, WorkloadInput,
 };
 pub use observer::{GuardDecision, ObserverGuard, ObserverPolicy};
 pub use outcome::{Outcome, ProbeKind, Verdict};

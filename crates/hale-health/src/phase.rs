@@ -5,11 +5,12 @@ use std::{fmt, str::FromStr};
 use crate::UnknownWord;
 
 /// What a replica is doing (H12). Kept apart from its health and from how old that knowledge is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Phase {
     /// Waits for placement, a dependency or an image.
+    #[default]
     Pending,
     /// Spawned, its startup probe has not succeeded yet.
     Starting,

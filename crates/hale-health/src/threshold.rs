@@ -4,6 +4,7 @@
 ///
 /// There is no verdict until one of the two thresholds has been reached for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Threshold {
     success_threshold: u32,
     failure_threshold: u32,
@@ -33,6 +34,13 @@ impl Threshold {
     pub const fn with_verdict(mut self, verdict: Option<bool>) -> Self {
         self.verdict = verdict;
         self
+    }
+
+    /// The same counts and verdict, against other thresholds. Zero counts as one.
+    #[must_use]
+    pub const fn against(self, success_threshold: u32, failure_threshold: u32) -> Self {
+        let fresh = Self::new(success_threshold, failure_threshold);
+        Self { verdict: self.verdict, successes: self.successes, failures: self.failures, ..fresh }
     }
 
     /// Takes an answer; returns the verdict if this answer changed it.

@@ -56,6 +56,11 @@ impl RestartWindow {
         }
     }
 
+    /// When those that are counted were, oldest first.
+    pub fn taken(&self) -> impl Iterator<Item = Time> {
+        self.taken.iter().copied()
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.taken.clear();

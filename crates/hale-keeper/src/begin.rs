@@ -78,6 +78,7 @@ impl Keeper {
             running: running.clone(),
             pid: spawned.pid,
             stop_signal: start.stop_signal,
+            memo: start.memo.clone(),
             uid: start.user.as_ref().map_or_else(|| rustix::process::geteuid().as_raw(), |user| user.uid),
             started_at: now,
             started_wall_ms: clock::wall_micros() / 1000,

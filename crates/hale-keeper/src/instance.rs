@@ -22,6 +22,7 @@ pub(crate) struct Instance {
     pub(crate) running: Running,
     pub(crate) pid: i32,
     pub(crate) stop_signal: i32,
+    pub(crate) memo: Option<String>,
     pub(crate) uid: u32,
     pub(crate) started_at: u64,
     pub(crate) started_wall_ms: u64,
@@ -58,6 +59,7 @@ impl Instance {
             gone: self.gone,
             stopping: self.stop_by.is_some() || self.killing_since.is_some(),
             notified: self.notified.clone(),
+            memo: self.memo.clone(),
             dropped_lines,
         }
     }

@@ -145,6 +145,9 @@ pub struct Start {
     /// The signal it is stopped with when the keeper ends everything.
     #[serde(default = "sigterm")]
     pub stop_signal: i32,
+    /// What a later agent is to be told again of it; means nothing to the keeper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memo: Option<String>,
 }
 
 const fn sigterm() -> i32 {
@@ -351,6 +354,9 @@ pub struct InstanceState {
     /// The last value of each variable it reported over its notify socket, and when.
     #[serde(default)]
     pub notified: std::collections::BTreeMap<String, (String, u64)>,
+    /// What the agent that started it wanted to be told again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memo: Option<String>,
     /// Lines of output that could not be written.
     #[serde(default)]
     pub dropped_lines: u64,

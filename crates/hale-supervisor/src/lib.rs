@@ -4,6 +4,7 @@ pub mod clock;
 pub mod engine;
 pub mod guard;
 pub mod log;
+pub mod mementos;
 pub mod monitor;
 pub mod ports;
 pub mod prober;

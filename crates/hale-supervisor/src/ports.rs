@@ -18,6 +18,9 @@ pub trait Ports: Send + Sync + 'static {
     /// `port_unavailable` when there is none.
     fn assign(&self, replica: &str, ports: &[Port]) -> Result<BTreeMap<String, u16>, SpawnError>;
 
+    /// A replica that was there before has these: they are nobody else's.
+    fn reserve(&self, _replica: &str, _ports: &BTreeMap<String, u16>) {}
+
     /// The replica is no more: its ports are free for others.
     fn release(&self, replica: &str);
 }
@@ -27,6 +30,10 @@ impl Ports for Mutex<PortPool> {
         let mut pool = self.lock().unwrap_or_else(PoisonError::into_inner);
         pool.assign(replica, ports)
             .map_err(|error| SpawnError { code: "port_unavailable", detail: error.to_string() })
+    }
+
+    fn reserve(&self, replica: &str, ports: &BTreeMap<String, u16>) {
+        self.lock().unwrap_or_else(PoisonError::into_inner).reserve(replica, ports);
     }
 
     fn release(&self, replica: &str) {

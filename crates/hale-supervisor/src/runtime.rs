@@ -9,6 +9,7 @@ use std::{
 
 use hale_health::{Exit, Generation, Incarnation, Time};
 use hale_model::{event::Forensics, spec::Workload};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::process::Masker;
@@ -122,6 +123,29 @@ pub enum RuntimeEvent {
     },
 }
 
+/// An instance that an earlier driver left, or its record (N6).
+#[derive(Debug, Clone)]
+pub struct AdoptedInstance {
+    /// Which run, as it was started.
+    pub id: InstanceId,
+    /// Where it is; what commands beside it run in is asked for by [`Runtime::surroundings`].
+    pub started: Started,
+    /// When it was started, on the driver's scale.
+    pub started_at: Time,
+    /// The same by the wall clock.
+    pub started_wall: Option<Timestamp>,
+    /// Its ports by name.
+    pub ports: BTreeMap<String, u16>,
+    /// Whether its stop goes on.
+    pub stopping: bool,
+    /// How and when its main process ended, if it has.
+    pub exit: Option<(Exit, Time)>,
+    /// Whether nothing of it is left.
+    pub gone: bool,
+    /// What it last said over its notify socket, by variable (H9).
+    pub notified: BTreeMap<String, String>,
+}
+
 /// What an instance uses now.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Usage {
@@ -152,6 +176,20 @@ pub trait Runtime: Send + Sync + 'static {
     /// What the instance is doing right now, within `limit` of time: memory, open files, threads, log tail (H25).
     /// Parts that can't be had are named in it.
     fn examine(&self, id: &InstanceId, limit: Duration) -> BoxFuture<'_, Forensics>;
+
+    /// What earlier drivers left: what runs, and what has ended while nobody was there. Asked once, before anything is
+    /// started; what happens to these instances later is told as of any other.
+    fn adopt(&self) -> BoxFuture<'_, Vec<AdoptedInstance>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    /// What commands beside an adopted instance run in: as it would be started now. May read a few small files.
+    fn surroundings(&self, _: &Launch) -> Option<Arc<Surroundings>> {
+        None
+    }
+
+    /// The record of an adopted instance that is gone is no longer needed.
+    fn forget(&self, _: &InstanceId) {}
 
     /// What the instance uses now; `None` when that can't be told.
     fn usage(&self, id: &InstanceId) -> Option<Usage>;

@@ -6,6 +6,7 @@ use crate::{Exit, Incarnation, Outcome, ProbeKind, Time};
 
 /// On whose behalf something is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum By {
     /// A person, by name.
     Person(String),
@@ -35,6 +36,7 @@ impl fmt::Display for By {
 
 /// What a pause is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum PauseScope {
     /// The whole workload.
     Workload,
@@ -57,6 +59,7 @@ impl PauseScope {
 
 /// A pause: who, why, until when (H24).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pause {
     /// The person's name.
     pub by: String,

@@ -80,7 +80,7 @@ impl Replica {
         Ok(Handled::Applied)
     }
 
-    fn came_up(&mut self, now: Time, out: &mut Vec<Decision>) -> Result<(), Impossible> {
+    pub(super) fn came_up(&mut self, now: Time, out: &mut Vec<Decision>) -> Result<(), Impossible> {
         self.life = Life::Up;
         let startup_until =
             self.policy.startup.as_ref().map(|timing| now + timing.initial_delay + timing.startup_deadline());

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{By, Decision, Pause, PauseScope, Workload, rolling::Rolling};
+use super::{By, Decision, Found, Memento, Pause, PauseScope, Workload, rolling::Rolling};
 use crate::{ReplicaPolicy, Time, WorkloadPolicy};
 
 /// What holds for a replica from its first moment on.
@@ -15,6 +15,17 @@ pub struct Arrival {
     pub stopped: Option<By>,
     /// Pauses that are on it.
     pub pauses: Vec<(PauseScope, Pause)>,
+    /// What an earlier agent left of it (N6): it goes on from there, and neither start nor stop is asked of it.
+    pub resumed: Option<Resumed>,
+}
+
+/// What an earlier agent left of a replica.
+#[derive(Debug, Clone, Default)]
+pub struct Resumed {
+    /// What it remembered.
+    pub memento: Option<Memento>,
+    /// What was found of its last instance.
+    pub found: Option<Found>,
 }
 
 impl Workload {

@@ -6,6 +6,7 @@ use crate::{Outcome, ProbeTiming, Reason, Threshold, Time, Verdict};
 
 /// The counters and the last answer of one probe, bound to one incarnation (H6).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ProbeState {
     pub(super) threshold: Threshold,
     /// Checks that began earlier are not counted.

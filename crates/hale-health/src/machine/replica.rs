@@ -21,9 +21,11 @@ pub enum Handled {
 }
 
 /// What is left of the present instance, as far as the machine knows.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub(super) enum Life {
     /// Nothing runs.
+    #[default]
     Absent,
     /// A start was asked for.
     Spawning,
@@ -39,6 +41,7 @@ pub(super) enum Life {
 
 /// One run: from spawn to end.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Run {
     pub(super) started_at: Time,
     /// The moment up to which its startup probe has time (H2).
@@ -53,6 +56,7 @@ pub(super) struct Run {
 
 /// A start to come.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct StartPlan {
     pub(super) cause: Option<RestartCause>,
     pub(super) reason: String,
@@ -69,16 +73,25 @@ pub(super) struct StartPlan {
 }
 
 /// What follows the end of the present instance.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub(super) enum Next {
+    #[default]
     Nothing,
     Start(StartPlan),
-    Stop { reason: String, completed: bool },
-    Fail { reason: String, budget_exhausted: bool },
+    Stop {
+        reason: String,
+        completed: bool,
+    },
+    Fail {
+        reason: String,
+        budget_exhausted: bool,
+    },
 }
 
 /// A probe that has tripped and whose restart has not begun.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Trip {
     pub(super) kind: ProbeKind,
     pub(super) at: Time,

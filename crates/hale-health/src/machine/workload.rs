@@ -7,7 +7,10 @@ use std::{
 
 use super::{
     By, Decision, Dependency, Elsewhere, Handled, Input, Note, Observer, Pause, PauseScope, Replica,
-    WorkloadInput, around::Around, placed::Arrival, rolling::Rolling,
+    WorkloadInput,
+    around::Around,
+    placed::{Arrival, Resumed},
+    rolling::Rolling,
 };
 use crate::{Chance, Impossible, Incarnation, Phase, ReplicaPolicy, Time, WorkloadHealth, WorkloadPolicy};
 
@@ -128,11 +131,19 @@ impl Workload {
 
     fn create(&mut self, now: Time, ordinal: u32, out: &mut Vec<(u32, Decision)>) {
         let last = self.numbers.get(&ordinal).copied().unwrap_or_default();
-        let Arrival { policy, stopped, pauses } = self.arrivals.remove(&ordinal).unwrap_or_default();
+        let Arrival { policy, stopped, pauses, resumed } = self.arrivals.remove(&ordinal).unwrap_or_default();
         let mut replica = Replica::new(policy.unwrap_or_else(|| Arc::clone(&self.policy)), last);
         replica.blind = matches!(self.observer, Observer::Blind { .. });
         let slot = Slot { replica, leaving: false, deadline: None, counted: (false, false, false) };
         self.slots.insert(ordinal, slot);
+        if let Some(Resumed { memento, found }) = resumed {
+            let took = self.touch_with(now, ordinal, out, |replica, around, out| {
+                memento.into_iter().for_each(|memento| replica.recall(memento));
+                replica.resume(now, found.as_ref(), around, out)
+            });
+            debug_assert!(matches!(took, Some(Ok(()))), "{took:?}");
+            return;
+        }
         let of_all = self.pause.clone().map(|pause| (PauseScope::Workload, pause));
         for (scope, pause) in of_all.into_iter().chain(pauses) {
             self.tell(now, ordinal, Input::Pause { scope, pause }, out);
@@ -355,7 +366,22 @@ impl Workload {
         input: Option<Input>,
         out: &mut Vec<(u32, Decision)>,
     ) -> Result<Handled, Impossible> {
-        let Some(slot) = self.slots.get_mut(&ordinal) else { return Ok(Handled::Dropped) };
+        self.touch_with(now, ordinal, out, |replica, around, out| match input {
+            Some(input) => replica.handle(now, input, around, out),
+            None => Ok(Handled::Applied),
+        })
+        .unwrap_or(Ok(Handled::Dropped))
+    }
+
+    /// Changes a replica, lets it settle, and counts it anew. `None`: it is not there.
+    fn touch_with<T>(
+        &mut self,
+        now: Time,
+        ordinal: u32,
+        out: &mut Vec<(u32, Decision)>,
+        change: impl FnOnce(&mut Replica, &mut Around<'_>, &mut Vec<Decision>) -> T,
+    ) -> Option<T> {
+        let slot = self.slots.get_mut(&ordinal)?;
         let replica = &mut slot.replica;
         let others_here = self.ready - u32::from(slot.counted.0);
         let (ready_elsewhere, restarting_elsewhere, reachable) = match self.elsewhere {
@@ -376,15 +402,12 @@ impl Workload {
             chance: &mut self.chance,
         };
         let mut decisions = Vec::new();
-        let mut handled = Ok(Handled::Applied);
-        if let Some(input) = input {
-            handled = replica.handle(now, input, &mut around, &mut decisions);
-        }
+        let changed = change(replica, &mut around, &mut decisions);
         let settled = replica.settle(now, &mut around, &mut decisions);
         debug_assert!(settled.is_ok(), "{settled:?}");
         out.extend(decisions.into_iter().map(|it| (ordinal, it)));
         self.count(ordinal, out);
-        handled
+        Some(changed)
     }
 
     fn count(&mut self, ordinal: u32, out: &mut Vec<(u32, Decision)>) {

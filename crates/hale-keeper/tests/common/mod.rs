@@ -84,6 +84,7 @@ impl Kept {
             cpu: None,
             notify: false,
             stop_signal: 15,
+            memo: None,
         }
     }
 

@@ -14,8 +14,8 @@ use hale_health::{Exit, Time};
 use hale_keeper::{
     KeeperError, Launched, end_leftovers, launch, link,
     protocol::{
-        Answer, End, Event, ExitRecord, Hello, Message, Op, Request, Running, SpawnFailure, Start, Stop,
-        VERSION, Welcome,
+        Answer, Empty, End, Event, ExitRecord, Hello, InstanceState, Message, Op, Request, Running,
+        SpawnFailure, Start, Stop, VERSION, Welcome,
     },
 };
 use tokio::{
@@ -43,6 +43,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 enum Order {
     Start(Box<Start>, oneshot::Sender<Result<Running, SpawnError>>),
+    List(oneshot::Sender<Vec<InstanceState>>),
+    Forget(InstanceId),
     End(Duration, oneshot::Sender<()>),
 }
 
@@ -84,6 +86,7 @@ impl Client {
             untold: VecDeque::new(),
             dropped: 0,
             starts: HashMap::new(),
+            lists: HashMap::new(),
             end: None,
             next_id: 1,
         };
@@ -104,6 +107,20 @@ impl Client {
         entry.1 = entry.1.min(grace);
         drop(wanted);
         self.stops.news.notify_one();
+    }
+
+    /// All that the keeper runs or remembers; nothing when it can't be asked.
+    pub(super) async fn list(&self) -> Vec<InstanceState> {
+        let (answer, wait) = oneshot::channel();
+        match self.orders.send(Order::List(answer)).await {
+            Ok(()) => wait.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Lets the keeper forget a record. One that can't be sent now stays until the keeper has too many.
+    pub(super) fn forget(&self, id: InstanceId) {
+        let _ = self.orders.try_send(Order::Forget(id));
     }
 
     /// Returns when the keeper has ended.
@@ -196,6 +213,7 @@ struct Task {
     untold: VecDeque<RuntimeEvent>,
     dropped: u64,
     starts: HashMap<u64, oneshot::Sender<Result<Running, SpawnError>>>,
+    lists: HashMap<u64, oneshot::Sender<Vec<InstanceState>>>,
     end: Option<oneshot::Sender<()>>,
     next_id: u64,
 }
@@ -255,6 +273,11 @@ impl Task {
                 self.starts.insert(self.next_id, answer);
                 self.connection.send(self.next_id, Op::Start(start)).await
             }
+            Order::List(answer) => {
+                self.lists.insert(self.next_id, answer);
+                self.connection.send(self.next_id, Op::List(Empty {})).await
+            }
+            Order::Forget(id) => self.connection.send(self.next_id, Op::Forget(key_of(&id))).await,
             Order::End(grace, answer) => {
                 self.end = Some(answer);
                 self.connection.send(self.next_id, Op::End(End { grace_ms: millis(grace) })).await
@@ -281,6 +304,8 @@ impl Task {
             Message::Reply { id, answer } => {
                 if let Some(waiting) = self.starts.remove(&id) {
                     let _ = waiting.send(result_of(answer));
+                } else if let (Some(waiting), Answer::Instances(all)) = (self.lists.remove(&id), &answer) {
+                    let _ = waiting.send(all.clone());
                 } else if let Answer::Error(error) = answer {
                     tracing::warn!(code = error.code, "the keeper refused: {}", error.detail);
                 }
@@ -331,6 +356,7 @@ impl Task {
         for (_, waiting) in self.starts.drain() {
             let _ = waiting.send(Err(unavailable("the keeper was lost during the start")));
         }
+        self.lists.clear();
         if let Some(ended) = self.end.take() {
             if let Some(mut keeper) = self.keeper.take() {
                 let _ = tokio::task::spawn_blocking(move || keeper.wait()).await;
@@ -350,6 +376,7 @@ impl Task {
             while let Ok(order) = self.orders.try_recv() {
                 match order {
                     Order::Start(_, answer) => drop(answer.send(Err(unavailable("there is no keeper now")))),
+                    Order::List(_) | Order::Forget(_) => {}
                     Order::End(_, answer) => {
                         let _ = answer.send(());
                         return false;
@@ -393,7 +420,11 @@ impl Task {
 
 fn exited(id: InstanceId, exit: &ExitRecord) -> RuntimeEvent {
     let at = Time::from_nanos(exit.at);
-    RuntimeEvent::Exited { id, exit: Exit { code: exit.code, signal: exit.signal, oom: exit.oom }, at }
+    RuntimeEvent::Exited { id, exit: exit_of(exit), at }
+}
+
+pub(super) const fn exit_of(exit: &ExitRecord) -> Exit {
+    Exit { code: exit.code, signal: exit.signal, oom: exit.oom }
 }
 
 fn result_of(answer: Answer) -> Result<Running, SpawnError> {

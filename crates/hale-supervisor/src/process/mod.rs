@@ -25,12 +25,13 @@ use std::{
     time::Duration,
 };
 
-use hale_health::{Generation, Incarnation};
+use hale_health::{Generation, Incarnation, Time};
 use hale_keeper::{
     KeeperError, Launched,
-    protocol::{Key, Running},
+    protocol::{InstanceState, Key, Running},
 };
 use hale_model::{event::Forensics, spec::Run};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 pub use environment::BaseEnvironment;
@@ -39,7 +40,10 @@ pub use mask::Masker;
 pub use ports::{PortError, PortPool};
 
 use self::{client::Client, usage::Meter};
-use crate::runtime::{BoxFuture, InstanceId, Launch, Runtime, RuntimeEvent, SpawnError, Started, Usage};
+use crate::runtime::{
+    AdoptedInstance, BoxFuture, InstanceId, Launch, Runtime, RuntimeEvent, SpawnError, Started, Surroundings,
+    Usage,
+};
 
 /// How many events may wait for the driver. What waits beyond that stays with the connection: exits always, reports
 /// of the processes themselves up to a bound.
@@ -150,6 +154,36 @@ impl ProcessRuntime {
         self.client.describe()
     }
 
+    async fn adopt_all(&self) -> Vec<AdoptedInstance> {
+        let found = self.client.list().await.into_iter().map(|state| self.adopted(state));
+        let found: Vec<AdoptedInstance> = found.collect();
+        tracing::info!(instances = found.len(), "the keeper tells of what it runs");
+        found
+    }
+
+    fn adopted(&self, state: InstanceState) -> AdoptedInstance {
+        let id = id_of(state.key);
+        let ports = state.memo.as_deref().and_then(|memo| serde_json::from_str(memo).ok());
+        let exit = state.exit.map(|it| (client::exit_of(&it), Time::from_nanos(it.at)));
+        let started_wall = i64::try_from(state.started_wall_ms).ok();
+        let pid = Some(state.running.pid);
+        if !state.gone {
+            let live = Live { running: state.running, ..Live::default() };
+            self.table.lock().entry(id.clone()).or_insert(live);
+        }
+        AdoptedInstance {
+            id,
+            started: Started { pid, container_id: None, address: self.options.address, surroundings: None },
+            started_at: Time::from_nanos(state.started_at),
+            started_wall: started_wall.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            ports: ports.unwrap_or_default(),
+            stopping: state.stopping,
+            exit,
+            gone: state.gone,
+            notified: state.notified.into_iter().map(|(name, (value, _))| (name, value)).collect(),
+        }
+    }
+
     async fn start_one(&self, launch: Launch) -> Result<Started, SpawnError> {
         let options = Arc::clone(&self.options);
         let id = launch.id.clone();
@@ -228,6 +262,28 @@ impl Runtime for ProcessRuntime {
     fn examine(&self, id: &InstanceId, limit: Duration) -> BoxFuture<'_, Forensics> {
         let files = self.log_files(&id.replica);
         Box::pin(examine::examine(self.table.get(id), files, limit))
+    }
+
+    fn adopt(&self) -> BoxFuture<'_, Vec<AdoptedInstance>> {
+        Box::pin(self.adopt_all())
+    }
+
+    fn surroundings(&self, launch: &Launch) -> Option<Arc<Surroundings>> {
+        let prepared = match prepare::prepare(launch, &self.options) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::warn!(replica = launch.id.replica, %error, "can't tell what checks beside it run in");
+                return None;
+            }
+        };
+        if let Some(live) = self.table.lock().get_mut(&launch.id) {
+            live.masker = Arc::clone(&prepared.surroundings.masker);
+        }
+        Some(Arc::new(prepared.surroundings))
+    }
+
+    fn forget(&self, id: &InstanceId) {
+        self.client.forget(id.clone());
     }
 
     fn usage(&self, id: &InstanceId) -> Option<Usage> {

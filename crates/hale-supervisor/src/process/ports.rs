@@ -83,6 +83,16 @@ impl PortPool {
         Ok(assigned)
     }
 
+    /// A replica that was there before has these: its next start gets the same, and nobody else does. Those outside of
+    /// the pool are its own affair.
+    pub fn reserve(&mut self, replica: &str, ports: &BTreeMap<String, u16>) {
+        for (name, port) in ports.iter().filter(|(_, port)| self.range.contains(port)) {
+            // A claim that somebody holds is that of an agent that is just about to end.
+            let claim = claim(*port).flatten();
+            self.given.insert((replica.to_owned(), name.clone()), Given { port: *port, _claim: claim });
+        }
+    }
+
     /// The replica is no more: its ports are free for others.
     pub fn release(&mut self, replica: &str) {
         self.given.retain(|(of, _), _| of != replica);
@@ -100,6 +110,9 @@ impl PortPool {
         for _ in self.range.clone() {
             let port = self.next;
             self.next = if port >= *self.range.end() { *self.range.start() } else { port + 1 };
+            if self.given.values().any(|it| it.port == port) {
+                continue;
+            }
             // Not even tried: the trial would be in the way of the one it was given to.
             let Some(claim) = claim(port) else { continue };
             if can_bind(port) {

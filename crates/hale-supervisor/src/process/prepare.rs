@@ -53,6 +53,8 @@ pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepa
         cpu: workload.resources.cpu,
         notify: environment::notifies(workload),
         stop_signal: workload.stop_signal,
+        // What a later agent wants to know of it and can't find elsewhere.
+        memo: serde_json::to_string(&launch.ports).ok(),
     };
     Ok(Prepared { start, surroundings })
 }

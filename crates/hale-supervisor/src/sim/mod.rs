@@ -9,4 +9,4 @@ mod world;
 
 pub use prober::{Answer, SimProber};
 pub use runtime::{Script, SimRuntime, Start};
-pub use world::{Recorder, SimWorld, with_probe, workload};
+pub use world::{Memory, Recorder, SimWorld, with_probe, workload};

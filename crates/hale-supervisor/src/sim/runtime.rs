@@ -1,7 +1,7 @@
 //! The scripted runtime.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     clock::Clock,
-    runtime::{BoxFuture, InstanceId, Launch, Runtime, RuntimeEvent, SpawnError, Started, Usage},
+    runtime::{
+        AdoptedInstance, BoxFuture, InstanceId, Launch, Runtime, RuntimeEvent, SpawnError, Started, Usage,
+    },
 };
 
 /// Events that wait for the driver. When so many do, instances wait with telling theirs; none is lost.
@@ -93,8 +95,8 @@ pub struct Start {
 pub struct SimRuntime {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    events: mpsc::Sender<RuntimeEvent>,
-    taken: Mutex<Option<mpsc::Receiver<RuntimeEvent>>>,
+    /// To whoever took the events last.
+    events: Mutex<Option<mpsc::Sender<RuntimeEvent>>>,
 }
 
 #[derive(Default)]
@@ -102,6 +104,8 @@ struct State {
     scripts: HashMap<String, Script>,
     once: HashMap<String, VecDeque<Script>>,
     alive: HashMap<InstanceId, Instance>,
+    /// What is told to a successor, until it is forgotten.
+    records: HashMap<InstanceId, AdoptedInstance>,
     starts: Vec<Start>,
     stops: Vec<(InstanceId, i32, Duration)>,
     next_pid: u32,
@@ -117,8 +121,7 @@ impl SimRuntime {
     /// A runtime where everything starts at once and runs until it is stopped.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        let (events, taken) = mpsc::channel(QUEUE);
-        Arc::new(Self { clock, state: Mutex::default(), events, taken: Mutex::new(Some(taken)) })
+        Arc::new(Self { clock, state: Mutex::default(), events: Mutex::default() })
     }
 
     /// From now on, each start of this replica or of replicas of this workload does so. A replica's own script comes
@@ -148,6 +151,7 @@ impl SimRuntime {
     pub async fn notify(&self, replica: &str, name: &str, value: &str) {
         let ids: Vec<_> = self.lock().alive.keys().filter(|id| id.replica == replica).cloned().collect();
         for id in ids {
+            self.record(&id, |record| drop(record.notified.insert(name.into(), value.into())));
             self.tell(RuntimeEvent::Notify {
                 id,
                 name: name.into(),
@@ -182,9 +186,18 @@ impl SimRuntime {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn record(&self, id: &InstanceId, change: impl FnOnce(&mut AdoptedInstance)) {
+        if let Some(record) = self.lock().records.get_mut(id) {
+            change(record);
+        }
+    }
+
     async fn tell(&self, event: RuntimeEvent) {
-        // An error means that nobody listens any more.
-        let _ = self.events.send(event).await;
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(events) = events {
+            // An error means that nobody listens any more.
+            let _ = events.send(event).await;
+        }
     }
 
     fn admit(&self, launch: &Launch) -> Script {
@@ -246,9 +259,11 @@ impl SimRuntime {
             }
         };
         let at = self.clock.now();
+        self.record(&id, |record| record.exit = Some((exit, at)));
         self.tell(RuntimeEvent::Exited { id: id.clone(), exit, at }).await;
         self.clock.sleep_until(at + script.gone_after).await;
         self.lock().alive.remove(&id);
+        self.record(&id, |record| record.gone = true);
         self.tell(RuntimeEvent::Gone { id }).await;
     }
 }
@@ -266,13 +281,27 @@ impl Runtime for Arc<SimRuntime> {
             if let Some(error) = script.start_error {
                 return Err(error);
             }
-            let pid = Self::clone(self).live(launch.id, script);
-            Ok(Started {
+            let (id, ports) = (launch.id, launch.ports);
+            let pid = Self::clone(self).live(id.clone(), script);
+            let started = Started {
                 pid: Some(pid),
                 container_id: None,
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 surroundings: None,
-            })
+            };
+            let record = AdoptedInstance {
+                id: id.clone(),
+                started: started.clone(),
+                started_at: self.clock.now(),
+                started_wall: Some(self.clock.wall()),
+                ports,
+                stopping: false,
+                exit: None,
+                gone: false,
+                notified: BTreeMap::new(),
+            };
+            self.lock().records.insert(id, record);
+            Ok(started)
         })
     }
 
@@ -282,8 +311,8 @@ impl Runtime for Arc<SimRuntime> {
         state.stops.push((id.clone(), signal, grace));
         let Some(instance) = state.alive.get(id) else {
             drop(state);
-            let (events, id) = (self.events.clone(), id.clone());
-            tokio::spawn(async move { events.send(RuntimeEvent::Gone { id }).await });
+            let (runtime, id) = (Self::clone(self), id.clone());
+            tokio::spawn(async move { runtime.tell(RuntimeEvent::Gone { id }).await });
             return;
         };
         let script = &instance.script;
@@ -298,10 +327,28 @@ impl Runtime for Arc<SimRuntime> {
                 *current = Some(end);
             }
         });
+        if let Some(record) = state.records.get_mut(id) {
+            record.stopping = true;
+        }
     }
 
     fn events(&self) -> Option<mpsc::Receiver<RuntimeEvent>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.as_ref().is_some_and(|events| !events.is_closed()) {
+            return None;
+        }
+        let (tell, told) = mpsc::channel(QUEUE);
+        *events = Some(tell);
+        Some(told)
+    }
+
+    fn adopt(&self) -> BoxFuture<'_, Vec<AdoptedInstance>> {
+        let records = self.lock().records.values().cloned().collect();
+        Box::pin(std::future::ready(records))
+    }
+
+    fn forget(&self, id: &InstanceId) {
+        self.lock().records.remove(id);
     }
 
     fn examine(&self, id: &InstanceId, limit: Duration) -> BoxFuture<'_, Forensics> {

@@ -16,6 +16,8 @@ use hale_model::{
 use super::{SimProber, SimRuntime};
 use crate::{
     clock::{Clock, TokioClock},
+    mementos::{Kept, Mementos},
+    runtime::BoxFuture,
     sink::Sink,
     supervisor::{Options, Supervisor, SupervisorHandle},
 };
@@ -79,6 +81,38 @@ impl Recorder {
     }
 }
 
+/// What a supervisor remembers, in memory.
+#[derive(Debug, Default)]
+pub struct Memory {
+    kept: Mutex<BTreeMap<String, Kept>>,
+}
+
+impl Memory {
+    /// All that is remembered, by replica.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<String, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Mementos for Memory {
+    fn save(&self, replica: &str, kept: Kept) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(replica.to_owned(), kept);
+    }
+
+    fn forget(&self, replica: &str) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(replica);
+    }
+
+    fn load(&self) -> BoxFuture<'static, Vec<(String, Kept)>> {
+        Box::pin(std::future::ready(self.all().into_iter().collect()))
+    }
+
+    fn flush(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
 /// A supervisor in a scripted world, under tokio's (paused) time.
 pub struct SimWorld {
     /// What time it is.
@@ -113,6 +147,27 @@ impl SimWorld {
         let runtime = SimRuntime::new(Arc::clone(&clock));
         let prober = SimProber::new(Arc::clone(&clock));
         let told = Arc::new(Recorder::default());
+        Self::start_over(clock, runtime, prober, told, change)
+    }
+
+    /// Another supervisor over what this one has left, with a memory of its own.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn successor(&self, change: impl FnOnce(Options) -> Options) -> Self {
+        let prober = SimProber::new(Arc::clone(&self.clock));
+        let told = Arc::new(Recorder::default());
+        Self::start_over(Arc::clone(&self.clock), Arc::clone(&self.runtime), prober, told, change)
+    }
+
+    fn start_over(
+        clock: Arc<dyn Clock>,
+        runtime: Arc<SimRuntime>,
+        prober: Arc<SimProber>,
+        told: Arc<Recorder>,
+        change: impl FnOnce(Options) -> Options,
+    ) -> Self {
         let sink: Arc<dyn Sink> = Arc::<Recorder>::clone(&told);
         let options =
             Options::new("sim", Arc::new(Arc::clone(&runtime)), Arc::new(Arc::clone(&prober)), sink, 1);

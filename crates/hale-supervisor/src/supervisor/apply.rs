@@ -50,6 +50,7 @@ impl Core {
             self.undeclare(now, &name);
             applied.push(Applied { name, change: Change::Deleted });
         }
+        self.end_what_is_left();
         self.unsettled = true;
         Ok(applied)
     }
@@ -74,6 +75,7 @@ impl Core {
     pub(super) fn create(&mut self, now: Time, spec: Arc<Workload>) {
         self.tell_applied(&spec, Change::Created);
         self.enter(now, &spec);
+        self.adopt_declared(now, &spec);
         self.feed_all(now, &spec.name, |machine, now, out| machine.set_replicas(now, spec.replicas, out));
         self.unsettled = true;
     }

@@ -11,6 +11,7 @@ use hale_health::{
 };
 use hale_model::spec::Workload;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{
     apply::takes_new_instance,
@@ -44,17 +45,17 @@ impl Assignment {
         Self { workload, ordinal, generation, stopped: None, pauses: Vec::new(), draining: false }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.workload.replica_name(self.ordinal)
     }
 
-    fn wish(&self) -> Wish {
+    pub(super) fn wish(&self) -> Wish {
         Wish { stopped: self.stopped.clone(), draining: self.draining, pauses: self.pauses.clone() }
     }
 }
 
 /// A pause by a person, as it is on record (H24).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedPause {
     /// One probe, or everything of the replica.
     pub probe: Option<ProbeKind>,
@@ -70,8 +71,9 @@ pub struct PlacedPause {
 const OPERATOR: &str = "an operator";
 
 /// What is wished of a replica beside running.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Wish {
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wish {
     stopped: Option<String>,
     draining: bool,
     pauses: Vec<PlacedPause>,
@@ -95,7 +97,7 @@ impl Wish {
     }
 
     /// What a replica of which this was wished before is to be told now.
-    fn since(&self, before: &Self, now: Time, clock: &dyn Clock) -> Vec<Input> {
+    pub(super) fn since(&self, before: &Self, now: Time, clock: &dyn Clock) -> Vec<Input> {
         let mut inputs = Vec::new();
         let news = |pause: &&PlacedPause| !before.pauses.contains(pause);
         let fresh = Self { pauses: self.pauses.iter().filter(news).cloned().collect(), ..Self::default() };
@@ -126,7 +128,7 @@ const fn scope(pause: &PlacedPause) -> PauseScope {
 }
 
 /// The placements of one workload, by ordinal.
-type Placed = BTreeMap<u32, Assignment>;
+pub(super) type Placed = BTreeMap<u32, Assignment>;
 
 impl Core {
     pub(super) fn assign(
@@ -155,6 +157,7 @@ impl Core {
         for name in gone {
             self.place(now, &name, Placed::new(), (&mut applied, &mut deleted));
         }
+        self.end_what_is_left();
         applied.extend(deleted);
         self.unsettled = true;
         Ok(applied)
@@ -180,6 +183,7 @@ impl Core {
         }
         let of = unit.spec.replicas;
         unit.arriving.retain(|it| placed.contains_key(&it.ordinal));
+        self.left.forget_arrivals(name, &placed);
         for (ordinal, slot) in unit.slots.iter_mut().filter(|(ordinal, _)| !placed.contains_key(ordinal)) {
             slot.next = None;
             if unit.machine.wants(*ordinal) {
@@ -193,7 +197,7 @@ impl Core {
             let waits = self
                 .units
                 .get(name)
-                .is_some_and(|unit| unit.slots.get(&ordinal).is_some_and(|slot| slot.next.is_some()));
+                .is_some_and(|unit| unit.slots.get(&ordinal).is_none_or(|slot| slot.next.is_some()));
             if !waits {
                 wanted.insert(ordinal);
             }
@@ -201,6 +205,7 @@ impl Core {
             applied.push(Applied { name: replica, change });
         }
         self.feed_all(now, name, |machine, now, out| machine.set_ordinals(now, wanted, of, out));
+        self.settle_adopted(now, &mut replaced);
         if let Some(spec) = latest.filter(|_| !replaced.is_empty()) {
             let times = (spec.rollout.min_ready, spec.rollout.progress_deadline);
             self.feed_all(now, name, |machine, now, out| {
@@ -256,6 +261,7 @@ impl Core {
         if granted {
             unit.sync_endpoint(ordinal, &self.world, "its placement was granted anew");
         }
+        unit.keep(&self.world, ordinal);
         if !same {
             self.redeclare(now, name, ordinal, &old_spec, replaced);
         }
@@ -300,17 +306,25 @@ impl Core {
     }
 
     /// Makes a replica ready to be created under its placement.
-    fn arrive(&mut self, now: Time, name: &str, it: Assignment) {
-        let Some(unit) = self.units.get_mut(name) else { return };
+    /// False: something that was there before has to end first.
+    fn arrive(&mut self, now: Time, name: &str, it: Assignment) -> bool {
+        let Some(it) = self.adopt(name, it) else { return true };
+        if self.left.ends(&it.name()) {
+            self.left.wait(it);
+            return false;
+        }
+        let Some(unit) = self.units.get_mut(name) else { return false };
         let wish = it.wish();
         let arrival = Arrival {
             policy: Some(Arc::new(it.workload.policy.clone())),
             stopped: wish.stop(),
             pauses: wish.pauses(now, &*self.world.clock),
+            resumed: None,
         };
         unit.machine.arrive(it.ordinal, arrival);
         let slot = unit.slot(it.ordinal);
         (slot.generation, slot.spec, slot.wish) = (it.generation, Some(it.workload), wish);
+        true
     }
 
     /// Creates what waited for its predecessor's end.
@@ -329,8 +343,10 @@ impl Core {
                 self.units.get(&name).into_iter().flat_map(|unit| unit.machine.wanted()).collect();
             let of = self.units.get(&name).map_or(0, |unit| unit.spec.replicas);
             for it in arriving {
-                wanted.insert(it.ordinal);
-                self.arrive(now, &name, it);
+                let ordinal = it.ordinal;
+                if self.arrive(now, &name, it) {
+                    wanted.insert(ordinal);
+                }
             }
             self.feed_all(now, &name, |machine, now, out| machine.set_ordinals(now, wanted, of, out));
             self.unsettled = true;

@@ -68,6 +68,10 @@ pub(super) enum Command {
         workload: String,
         elsewhere: Elsewhere,
     },
+    /// Answered when everything is kept.
+    Detach {
+        answer: oneshot::Sender<()>,
+    },
     /// Answered when nothing is left.
     Shutdown {
         hurry: bool,

@@ -4,6 +4,7 @@ use hale_health::{By, Input, Pause as PauseInput, PauseScope, ProbeKind, Time, W
 use hale_model::status::WorkloadStatus;
 
 use super::{
+    adopt::{Detached, STARTS_END},
     command::Command,
     core::{Core, Shutdown},
     events::split,
@@ -64,6 +65,7 @@ impl Core {
                 self.unsettled = true;
             }
             Command::Elsewhere { workload, elsewhere } => self.tell_elsewhere(now, workload, elsewhere),
+            Command::Detach { answer } => self.detached = Some(Detached { by: now + STARTS_END, answer }),
             Command::Shutdown { hurry, answer } => {
                 let shutdown =
                     self.shutdown.get_or_insert(Shutdown { hurry: false, waiting: Vec::new(), done: false });

@@ -15,11 +15,17 @@ use hale_model::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{command::Command, handle::SupervisorError, unit::Unit};
+use super::{
+    adopt::{Detached, Left},
+    command::Command,
+    handle::SupervisorError,
+    unit::Unit,
+};
 use crate::{
     clock::Clock,
     guard::Guard,
     log::log_event,
+    mementos::Mementos,
     ports::Ports,
     prober::{Asked, Prober},
     runtime::{InstanceId, Runtime, RuntimeEvent, SpawnError, Started},
@@ -46,6 +52,8 @@ pub(super) enum Back {
     Started { id: InstanceId, result: Result<Started, SpawnError> },
     /// Nobody sends traffic to it any more.
     Drained { id: InstanceId },
+    /// The same of one that is no replica any more; or it is too late to wait.
+    StrayDrained { id: InstanceId },
     /// What it was doing was kept. `ended`: after its end, when it delays nothing.
     Examined { id: InstanceId, forensics: Box<Forensics>, ended: bool },
     /// Checks that somebody asked for were made.
@@ -64,6 +72,8 @@ pub(super) struct World {
     pub(super) ports: Arc<dyn Ports>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) guard: Option<Guard>,
+    /// Where what a successor has to know is kept.
+    pub(super) mementos: Option<Arc<dyn Mementos>>,
     /// What the guard says, where there is one.
     pub(super) observer: Option<watch::Receiver<Observer>>,
     /// Tasks wait when it is full: the dispatcher takes from it before anything that makes more work.
@@ -95,6 +105,10 @@ pub(super) struct Core {
     /// Dependencies that have been well at least once.
     pub(super) came_up: BTreeSet<String>,
     pub(super) shutdown: Option<Shutdown>,
+    /// Ends without touching what it runs.
+    pub(super) detached: Option<Detached>,
+    /// What an earlier supervisor left.
+    pub(super) left: Left,
     version: watch::Sender<u64>,
     pub(super) seed: u64,
     /// Whether something has changed that others may depend on.
@@ -120,6 +134,8 @@ impl Core {
             declared: BTreeSet::new(),
             came_up: BTreeSet::new(),
             shutdown: None,
+            detached: None,
+            left: Left::default(),
             version,
             seed,
             unsettled: false,
@@ -169,12 +185,13 @@ impl Core {
 
     /// When [`Core::tick`] is wanted.
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.due.first().map(|(at, _)| *at)
+        let detached = self.detached.as_ref().map(|it| it.by);
+        self.due.first().map(|(at, _)| *at).into_iter().chain(detached).min()
     }
 
-    /// Whether everything has ended, on purpose.
+    /// Whether everything has ended, on purpose, or is left as it is.
     pub(super) fn is_over(&self) -> bool {
-        self.shutdown.as_ref().is_some_and(|it| it.done)
+        self.may_detach() || self.shutdown.as_ref().is_some_and(|it| it.done)
     }
 
     /// Follows up what an event has changed for others: dependencies, rounds, the shutdown.

@@ -59,6 +59,7 @@ impl Core {
     pub(super) fn on_runtime(&mut self, now: Time, event: RuntimeEvent) {
         match event {
             RuntimeEvent::Exited { id, exit, at } => self.on_exited(now, &id, exit, at),
+            RuntimeEvent::Gone { id } if self.stray_gone(&id) => {}
             RuntimeEvent::Gone { id } => self.on_gone(now, &id),
             RuntimeEvent::StopFailed { id, detail } => {
                 self.feed_run(now, &id, |incarnation| Input::StopFailed { incarnation, detail });
@@ -99,6 +100,7 @@ impl Core {
         match back {
             Back::Started { id, result } => self.on_started(now, &id, result),
             Back::Drained { id } => self.feed_run(now, &id, |incarnation| Input::Drained { incarnation }),
+            Back::StrayDrained { id } => self.stop_stray(&id),
             Back::CheckedNow { asked, answer } => {
                 let asked: Vec<Asked> = asked.into_iter().map(|it| self.without_secrets(it)).collect();
                 asked.iter().for_each(|asked| self.on_asked(now, asked.clone()));
@@ -130,6 +132,7 @@ impl Core {
         let started = match result {
             Ok(started) => started,
             Err(error) => {
+                run.failed = true;
                 let permanent = PERMANENT.contains(&error.code);
                 let detail = format!("{}: {}", error.code, error.detail);
                 return self.feed(
@@ -202,7 +205,12 @@ impl Core {
         if let Some(run) = unit.slot(ordinal).run_of(id.incarnation) {
             run.remember(in_one_line(&record, excerpt.as_deref()));
         }
+        // A success that changes nothing is not worth keeping.
+        let counts = !outcome.verdict.is_success();
         let changed = unit.carry_out(now, &self.world, decisions, Some(Report::Outcome(record)));
+        if counts {
+            unit.keep(&self.world, ordinal);
+        }
         self.unsettled |= changed;
         self.reschedule(&name);
         self.feed_said(now, &name);

@@ -311,6 +311,14 @@ impl SupervisorHandle {
         let _ = self.ask(|answer| Command::Shutdown { hurry, answer }).await;
     }
 
+    /// Ends without touching what it runs: replicas go on, for a successor to take over (N6). Returns when all that it
+    /// has to know is kept. What was asked before is carried out first; what is asked later is
+    /// [`SupervisorError::Closed`].
+    pub async fn detach(&self) {
+        // Closed means that it is done already.
+        let _ = self.ask(|answer| Command::Detach { answer }).await;
+    }
+
     /// A number that rises whenever a phase, a readiness or a hold of anything changes.
     #[must_use]
     pub fn version(&self) -> watch::Receiver<u64> {

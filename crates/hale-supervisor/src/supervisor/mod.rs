@@ -15,6 +15,7 @@
 //! tasks ───── done ──────────┘                            └─► tasks: drain, forensics
 //! ```
 
+mod adopt;
 mod apply;
 mod assign;
 mod command;
@@ -41,7 +42,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 pub use self::{
-    assign::{Assignment, PlacedPause},
+    assign::{Assignment, PlacedPause, Wish},
     handle::{Applied, Change, Pause, SupervisorError, SupervisorHandle},
     roll::Rolling,
 };
@@ -52,6 +53,7 @@ use self::{
 use crate::{
     clock::{BootClock, Clock},
     guard::Guard,
+    mementos::Mementos,
     ports::Ports,
     prober::{Asked, Prober},
     process::PortPool,
@@ -86,6 +88,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// What doubts the node's own probes (H22), if anything does.
     pub guard: Option<Guard>,
+    /// Where it keeps what its successor has to know (N6), if there is to be one.
+    pub mementos: Option<Arc<dyn Mementos>>,
     /// For jitter and spread.
     pub seed: u64,
 }
@@ -110,6 +114,7 @@ impl Options {
             ports: Arc::new(Mutex::new(PortPool::default())),
             clock: Arc::new(BootClock),
             guard: None,
+            mementos: None,
             seed,
         }
     }
@@ -120,8 +125,12 @@ impl Options {
 pub struct Supervisor;
 
 impl Supervisor {
-    /// Starts one, without workloads: [`SupervisorHandle::apply`] gives it some. It runs until
-    /// [`SupervisorHandle::shutdown`], or until every handle is dropped, which leaves replicas as they are.
+    /// Starts one, without workloads: [`SupervisorHandle::apply`] or [`SupervisorHandle::assign`] gives it some. It runs
+    /// until [`SupervisorHandle::shutdown`] or [`SupervisorHandle::detach`], or until every handle is dropped, which
+    /// leaves replicas as they are.
+    ///
+    /// What an earlier one left on the same runtime is asked for first (N6). The first list of what is to run takes it
+    /// over, with what [`Options::mementos`] remembers of it, and ends the rest.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -150,6 +159,7 @@ impl Supervisor {
             clock: Arc::clone(&clock),
             observer: options.guard.as_ref().map(Guard::observer),
             guard: options.guard,
+            mementos: options.mementos,
             back,
         };
         tokio::spawn(dispatch(Core::new(world, versions, options.seed), inbox, Arc::clone(&clock)));
@@ -201,6 +211,7 @@ impl Inbox {
 }
 
 async fn dispatch(mut core: Core, mut inbox: Inbox, clock: Arc<dyn Clock>) {
+    core.inherit().await;
     while !core.is_over() {
         let due = core.next_deadline();
         let step = if due.is_some_and(|due| due <= clock.now()) {
@@ -225,6 +236,7 @@ async fn dispatch(mut core: Core, mut inbox: Inbox, clock: Arc<dyn Clock>) {
         // A flood of events must not keep other tasks of this thread from running.
         tokio::task::consume_budget().await;
     }
+    core.finish().await;
 }
 
 async fn sleep(clock: &dyn Clock, until: Option<hale_health::Time>) {

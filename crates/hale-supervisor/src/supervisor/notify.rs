@@ -77,6 +77,14 @@ impl Unit {
         probes.any(|probe| matches!(probe.check, Check::Notify))
     }
 
+    /// Watches an adopted run as often as it had asked for.
+    pub(super) fn watch_as_told(&mut self, ordinal: u32, now: Time) {
+        let Some(run) = self.slots.get_mut(&ordinal).and_then(|slot| slot.run.as_mut()) else { return };
+        if let Some(micros) = run.notified.get("WATCHDOG_USEC") {
+            run.watchdog.notify(now, "WATCHDOG_USEC", micros, &mut Vec::new());
+        }
+    }
+
     /// When the first watchdog of its runs wants to be woken.
     pub(super) fn watchdogs_deadline(&self) -> Option<Time> {
         let runs = self.slots.values().filter_map(|slot| slot.run.as_ref());

@@ -65,6 +65,10 @@ pub(super) struct Run {
     pub(super) said: Vec<Input>,
     /// Which of its probes are asked now.
     pub(super) probing: [bool; 3],
+    /// What it had told an earlier driver, where it was started by one.
+    pub(super) notified: BTreeMap<String, String>,
+    /// It could not be started.
+    pub(super) failed: bool,
     /// Its end was hurried.
     pub(super) hurried: bool,
 }
@@ -118,6 +122,8 @@ impl Run {
             watchdog: Watchdog::new(incarnation),
             said: Vec::new(),
             probing: [false; 3],
+            notified: BTreeMap::new(),
+            failed: false,
             hurried: false,
         }
     }

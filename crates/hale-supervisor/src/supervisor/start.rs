@@ -81,6 +81,18 @@ pub(super) fn drain(world: &World, id: InstanceId, until: Time) {
     });
 }
 
+/// The same for one that is no replica any more; at `until` it is told, too.
+pub(super) fn drain_stray(world: &World, id: InstanceId, until: Time) {
+    let (drain, clock, back) = (Arc::clone(&world.drain), Arc::clone(&world.clock), world.back.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = drain.drained(&id) => {}
+            () = clock.sleep_until(until) => {}
+        }
+        let _ = back.send(Back::StrayDrained { id }).await;
+    });
+}
+
 /// Keeps what a run is doing, bounded in time and size and with secrets masked (H25).
 pub(super) fn examine(world: &World, run: &Run, limit: Duration, ended: bool) {
     let (runtime, clock, back) = (Arc::clone(&world.runtime), Arc::clone(&world.clock), world.back.clone());

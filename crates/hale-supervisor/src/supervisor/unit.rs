@@ -1,6 +1,10 @@
 //! One workload: its machine, its replicas, and carrying out what the machine decides.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use hale_health::{Decision, Dependency, Generation, Incarnation, Note, Phase, ProbeKind, Time};
 use hale_model::{
@@ -10,6 +14,7 @@ use hale_model::{
 use tracing::info;
 
 use super::{
+    adopt::instance_of,
     assign::Assignment,
     core::World,
     events::guard_name,
@@ -18,7 +23,7 @@ use super::{
     slot::{Run, Slot},
     start,
 };
-use crate::prober::Ask;
+use crate::{mementos::Kept, prober::Ask};
 
 /// One workload.
 pub(super) struct Unit {
@@ -112,11 +117,33 @@ impl Unit {
             world.sink.report(report);
         }
         let mut changed = false;
+        let mut touched = BTreeSet::new();
         for (ordinal, decision) in decisions {
+            touched.insert(ordinal);
             changed |= !matches!(decision, Decision::StartProbe { .. } | Decision::StopProbes { .. });
             self.carry_out_one(now, world, ordinal, decision);
         }
+        touched.into_iter().for_each(|ordinal| self.keep(world, ordinal));
         changed
+    }
+
+    /// Keeps what a successor has to know of a replica.
+    pub(super) fn keep(&self, world: &World, ordinal: u32) {
+        let (Some(mementos), Some(slot)) = (&world.mementos, self.slots.get(&ordinal)) else { return };
+        let Some(replica) = self.machine.replica(ordinal) else { return };
+        // What the present run was started with, not what is declared for the next.
+        let spec = slot.run.as_ref().map_or_else(|| self.spec_of(ordinal), |run| &run.spec);
+        let kept = Kept {
+            generation: slot.generation,
+            digest: self.spec_of(ordinal).digest.clone(),
+            instance: instance_of(spec),
+            wish: slot.wish.clone(),
+            ports: slot.run.as_ref().map(|run| run.ports.clone()).unwrap_or_default(),
+            stop_signal: spec.stop_signal,
+            grace_ms: u64::try_from(spec.policy.stop.grace.as_millis()).unwrap_or(u64::MAX),
+            machine: replica.memento(),
+        };
+        mementos.save(&slot.name, kept);
     }
 
     fn carry_out_one(&mut self, now: Time, world: &World, ordinal: u32, decision: Decision) {
@@ -198,6 +225,9 @@ impl Unit {
         if let Some(slot) = self.slots.remove(&ordinal) {
             world.ports.release(&slot.name);
             let generation = slot.generation.0;
+            if let Some(mementos) = &world.mementos {
+                mementos.forget(&slot.name);
+            }
             self.arriving.extend(slot.next.map(|it| *it));
             world.sink.report(Report::Removed { replica: slot.name, generation });
         }
@@ -252,6 +282,12 @@ impl Unit {
                 info!(replica = run.id.replica, probe = kind.as_str(), why, "probing ends");
             }
         }
+    }
+
+    /// Asks nothing of a run any more; its machine is not told.
+    pub(super) fn cancel_all(&self, world: &World, run: &Run) {
+        let asked = ProbeKind::ALL.into_iter().filter(|kind| run.probing[*kind as usize]);
+        asked.for_each(|kind| world.prober.cancel(&run.id, kind));
     }
 
     /// Why a probe is no longer asked, or all of them when no kind is given.

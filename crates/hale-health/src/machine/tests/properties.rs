@@ -12,6 +12,27 @@ enum Happening {
     Tell(Told),
     All(WorkloadInput),
     Scale(u32),
+    /// The agent is gone, and another one goes on; what each replica did meanwhile.
+    Successor([Meanwhile; 3]),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Meanwhile {
+    WentOn,
+    Exited(i32),
+    Ended(i32),
+    /// The start had not been carried out, or everything was lost.
+    Nowhere,
+}
+
+fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+    let code = prop_oneof![Just(0), Just(1)];
+    prop_oneof![
+        4 => Just(Meanwhile::WentOn),
+        1 => code.clone().prop_map(Meanwhile::Exited),
+        1 => code.prop_map(Meanwhile::Ended),
+        1 => Just(Meanwhile::Nowhere),
+    ]
 }
 
 #[derive(Debug, Clone)]
@@ -90,6 +111,7 @@ fn happening() -> impl Strategy<Value = (u32, u64, Happening)> {
         30 => told().prop_map(Happening::Tell),
         2 => all().prop_map(Happening::All),
         1 => (0u32..4).prop_map(Happening::Scale),
+        1 => proptest::array::uniform3(meanwhile()).prop_map(Happening::Successor),
     ];
     (0u32..3, prop_oneof![Just(0), 0u64..3_000, 0u64..90_000], what)
 }
@@ -160,7 +182,10 @@ impl Onlooker {
                         prop_assert!(!self.budget_is_certain || seen.counted.len() <= budget, "over budget");
                     }
                 }
-                Decision::Note(Note::Restarting { cause, .. }) => seen.cause = Some(cause),
+                // The attempt of `retryAfter` is outside of the budget.
+                Decision::Note(Note::Restarting { cause, reason, .. }) => {
+                    seen.cause = (!reason.starts_with("one attempt after")).then_some(cause);
+                }
                 Decision::Transition { from, to, reason, .. } => {
                     prop_assert!(!reason.is_empty(), "{} -> {} without a reason", from, to);
                     prop_assert_eq!(seen.phase.unwrap_or(Phase::Pending), from);
@@ -275,6 +300,52 @@ impl Onlooker {
         })
     }
 
+    /// Another machine goes on with what is remembered and found.
+    fn succeed(&mut self, did: [Meanwhile; 3]) -> Result<(), TestCaseError> {
+        let mut next = Workload::new(WorkloadPolicy::default(), self.policy.clone(), 8);
+        let mut ready = BTreeMap::new();
+        for (ordinal, replica) in self.it.replicas() {
+            let seen = self.seen.entry(ordinal).or_default();
+            let did = did[ordinal as usize];
+            let stopping = matches!(replica.phase(), Phase::Stopping | Phase::Restarting);
+            let now = self.now;
+            let found = seen.alive.filter(|_| did != Meanwhile::Nowhere).map(|incarnation| Found {
+                incarnation,
+                started_at: replica.started_at().unwrap_or(now),
+                stopping,
+                exit: match did {
+                    Meanwhile::Exited(code) | Meanwhile::Ended(code) => Some((Exit::code(code), now)),
+                    _ => None,
+                },
+                gone: matches!(did, Meanwhile::Ended(_)),
+            });
+            if matches!(did, Meanwhile::Nowhere | Meanwhile::Ended(_)) {
+                seen.alive = None;
+            }
+            if did == Meanwhile::WentOn {
+                ready.insert(ordinal, replica.ready());
+            }
+            let resumed = Some(Resumed { memento: Some(replica.memento()), found });
+            next.arrive(ordinal, Arrival { resumed, ..Arrival::default() });
+        }
+        let mut out = Vec::new();
+        next.handle_all(self.now, WorkloadInput::Dependency(self.it.dependency().clone()), &mut out);
+        let (all, wanted) = (self.it.replicas().map(|it| it.0).collect(), self.it.wanted().collect());
+        let of = self.it.desired();
+        // What the node itself thought of its probes is not remembered: it looks again.
+        next.set_ordinals(self.now, all, of, &mut out);
+        self.it = next;
+        self.look(out)?;
+        for (ordinal, ready) in ready {
+            let it = self.it.replica(ordinal).map(|it| (it.ready(), it.started_at()));
+            // One that was not up yet may have come up; one that was ready stays so.
+            prop_assert!(!ready || it.is_some_and(|it| it.0), "a flip of {}", ordinal);
+        }
+        let mut out = Vec::new();
+        self.it.set_ordinals(self.now, wanted, of, &mut out);
+        self.look(out)
+    }
+
     /// Wakes the machine at each of its deadlines up to then.
     fn wait(&mut self, until: Time) -> Result<(), TestCaseError> {
         while let Some(due) = self.it.next_deadline().filter(|due| *due <= until) {
@@ -318,6 +389,7 @@ proptest! {
                     on.it.handle_all(on.now, input, &mut out);
                 }
                 Happening::Scale(replicas) => on.it.set_replicas(on.now, replicas, &mut out),
+                Happening::Successor(did) => on.succeed(did)?,
             }
             on.look(out)?;
         }
