@@ -78,10 +78,9 @@ pub fn known_features() -> BTreeSet<String> {
 /// Adds the fields that a schema allows below a path. Schemas of workload files are not recursive.
 fn add_known(path: &str, at: &serde_json::Value, root: &serde_json::Value, features: &mut BTreeSet<String>) {
     let Some(schema) = at.as_object() else { return };
-    if let Some(name) = schema.get("$ref").and_then(|it| it.as_str()) {
-        if let Some(referred) = name.strip_prefix('#').and_then(|it| root.pointer(it)) {
-            add_known(path, referred, root, features);
-        }
+    let referred = schema.get("$ref").and_then(|it| it.as_str()).and_then(|it| it.strip_prefix('#'));
+    if let Some(referred) = referred.and_then(|it| root.pointer(it)) {
+        add_known(path, referred, root, features);
     }
     for several in ["oneOf", "anyOf", "allOf"] {
         let parts = schema.get(several).and_then(|it| it.as_array()).into_iter().flatten();

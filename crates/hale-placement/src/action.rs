@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hale_health::Time;
 use hale_model::{
     cluster::{
         FailureMemory, NodeCondition, NodeRecord, ObservedRecord, PlacementRecord, RolledBack, TargetRecord,
@@ -12,6 +13,8 @@ use hale_model::{
 };
 use jiff::Timestamp;
 
+use crate::input::Noun;
+
 /// What is to be written, as one transaction, under the lease.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
@@ -19,6 +22,25 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What [`hale_model::cluster::ClusterRecord::last_generation`] is to be; absent: unchanged.
     pub last_generation: Option<u64>,
+    /// How what changed was before, newest change first: what [`crate::Planner::take_back`] puts back.
+    pub(crate) before: Vec<Before>,
+}
+
+/// Something before a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Before {
+    /// A record.
+    Was(Noun),
+    /// There was no placement of this generation.
+    AbsentPlacement(u64),
+    /// This was reported and not decided on.
+    Reported(Box<ObservedRecord>),
+    /// The last generation that had been given.
+    LastGeneration(u64),
+    /// Whether the server suspected itself.
+    Brake(Option<Time>),
+    /// This had not been told of this workload.
+    Told(String, String),
 }
 
 impl Plan {

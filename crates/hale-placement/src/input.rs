@@ -9,7 +9,7 @@ use hale_model::cluster::{
 /// Times of the cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// The name of this server's lease: beats of sessions with it are told by `Planner::heard`.
+    /// The name of this server's lease: beats of sessions with it are told by [`crate::Planner::heard`].
     pub server: String,
     /// From beat to beat of a node. Two missed make it suspect, three lost (S6).
     pub heartbeat: Duration,
