@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{NodeCondition, Scheduling};
+
 /// Everything, with one status over all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Overview {
@@ -107,6 +109,9 @@ pub struct ReplicaStatus {
     pub probes: BTreeMap<String, ProbeStatus>,
     /// The last change of phase or readiness.
     pub last_transition: Option<TransitionStatus>,
+    /// Nodes that are cut off and on which a copy may run on (S9).
+    #[serde(default, rename = "possiblyRunningOn", skip_serializing_if = "Vec::is_empty")]
+    pub possibly_running_on: Vec<String>,
 }
 
 /// What holds an action back.
@@ -213,4 +218,52 @@ pub struct NodeStatus {
     pub status: Status,
     /// When it was last heard of.
     pub last_heartbeat_at: Timestamp,
+    /// Whether it is heard of (S6).
+    #[serde(default)]
+    pub condition: NodeCondition,
+    /// Whether replicas may be placed on it.
+    #[serde(default)]
+    pub scheduling: Scheduling,
+    /// Replicas that are placed on it.
+    #[serde(default)]
+    pub replicas: u32,
+    /// Of its agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Where its replicas are reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// By key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How far its clock is ahead of the server's, where that is known (N8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_skew_ms: Option<i64>,
+}
+
+impl NodeStatus {
+    /// A node of which no more than this is known.
+    #[must_use]
+    pub fn new(name: &str, status: Status, last_heartbeat_at: Timestamp) -> Self {
+        Self {
+            name: name.to_owned(),
+            status,
+            last_heartbeat_at,
+            condition: NodeCondition::default(),
+            scheduling: Scheduling::default(),
+            replicas: 0,
+            version: String::new(),
+            address: None,
+            region: String::new(),
+            zone: String::new(),
+            labels: BTreeMap::new(),
+            clock_skew_ms: None,
+        }
+    }
 }

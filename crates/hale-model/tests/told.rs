@@ -295,6 +295,7 @@ fn replica() -> ReplicaStatus {
             },
         )]),
         last_transition: Some(TransitionStatus { at: at(), reason: "liveness: timeout 3/3".into() }),
+        possibly_running_on: Vec::new(),
     }
 }
 
@@ -323,7 +324,7 @@ fn a_status_has_the_agreed_form_and_survives_being_written_and_read() {
             paused: false,
             prober_errors: 0,
         }],
-        nodes: vec![NodeStatus { name: "local".into(), status: Status::Healthy, last_heartbeat_at: at() }],
+        nodes: vec![NodeStatus::new("local", Status::Healthy, at())],
     };
     let text = serde_json::to_string_pretty(&overview).unwrap();
     assert_eq!(serde_json::from_str::<Overview>(&text).unwrap(), overview);

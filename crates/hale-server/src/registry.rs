@@ -5,7 +5,7 @@
 //! a restart without being stored.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,16 +18,32 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Registry {
     inner: Mutex<Inner>,
+    /// Rises whenever a service comes or goes.
+    listed: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct Inner {
     revision: u64,
-    /// By workload: the newest report of each of its replicas, by name.
-    replicas: HashMap<String, BTreeMap<String, EndpointReport>>,
+    /// By workload: the newest report of each generation of its replicas, by name. An old generation and the one that
+    /// takes its place may both live.
+    replicas: HashMap<String, BTreeMap<String, Generations>>,
     /// By service.
     services: BTreeMap<String, Declared>,
-    lost_nodes: BTreeSet<String>,
+    nodes: HashMap<String, Node>,
+}
+
+type Generations = BTreeMap<u64, EndpointReport>;
+
+/// What of a node concerns the endpoints on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    /// Whether nothing is heard of it any more: its endpoints are out, as far as H31 lets them.
+    pub lost: bool,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// The share of traffic of its endpoints relative to others; 0 counts as 1.
+    pub weight: u32,
 }
 
 #[derive(Debug)]
@@ -60,11 +76,12 @@ impl Registry {
     pub fn new() -> Self {
         let revision = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
         Self {
+            listed: watch::Sender::new(0),
             inner: Mutex::new(Inner {
                 revision,
                 replicas: HashMap::new(),
                 services: BTreeMap::new(),
-                lost_nodes: BTreeSet::new(),
+                nodes: HashMap::new(),
             }),
         }
     }
@@ -79,7 +96,11 @@ impl Registry {
     pub fn declare(&self, workload: &str, service: Option<&Service>) -> Vec<Change> {
         let mut inner = self.lock();
         let name = service.map(|it| it.name.as_str());
+        let before = inner.services.len();
         inner.services.retain(|service, it| it.workload != workload || Some(service.as_str()) == name);
+        if inner.services.len() != before || name.is_some_and(|it| !inner.services.contains_key(it)) {
+            self.listed.send_modify(|it| *it += 1);
+        }
         let Some(service) = service else { return Vec::new() };
         if let Some(declared) = inner.services.get_mut(&service.name) {
             workload.clone_into(&mut declared.workload);
@@ -107,24 +128,24 @@ impl Registry {
         let mut inner = self.lock();
         inner.replicas.remove(workload);
         inner.services.retain(|_, it| it.workload != workload);
+        self.listed.send_modify(|it| *it += 1);
     }
 
-    /// Takes over where a replica is reached and whether it may be. A report about an older run than the known one
-    /// changes nothing.
+    /// Takes over where a replica is reached and whether it may be. A report about an older run of the same generation
+    /// than the known one changes nothing.
     pub fn apply(&self, report: &EndpointReport) -> Vec<Change> {
         let mut inner = self.lock();
         let replicas = inner.replicas.entry(report.workload.clone()).or_default();
-        let stale = replicas
-            .get(&report.replica)
-            .is_some_and(|it| (it.generation, it.incarnation) > (report.generation, report.incarnation));
-        if stale {
+        let generations = replicas.entry(report.replica.clone()).or_default();
+        let known = generations.get(&report.generation);
+        if known.is_some_and(|it| it.incarnation > report.incarnation || it == report) {
             return Vec::new();
         }
-        replicas.insert(report.replica.clone(), report.clone());
+        generations.insert(report.generation, report.clone());
         inner.publish(&report.workload)
     }
 
-    /// Takes a replica out that is no longer declared.
+    /// Takes a replica out that is no longer declared, with all of its generations.
     pub fn remove(&self, replica: &str) -> Vec<Change> {
         let mut inner = self.lock();
         let workloads: Vec<String> = inner
@@ -135,16 +156,55 @@ impl Registry {
         workloads.iter().flat_map(|workload| inner.publish(workload)).collect()
     }
 
-    /// Takes the endpoints of a node out while it is lost, and back in when it is not; H31 holds.
-    pub fn node_lost(&self, node: &str, lost: bool) -> Vec<Change> {
+    /// Takes one generation of a replica out: its instance is gone.
+    pub fn remove_generation(&self, workload: &str, replica: &str, generation: u64) -> Vec<Change> {
         let mut inner = self.lock();
-        let changed =
-            if lost { inner.lost_nodes.insert(node.to_owned()) } else { inner.lost_nodes.remove(node) };
-        if !changed {
+        let Some(replicas) = inner.replicas.get_mut(workload) else { return Vec::new() };
+        let Some(generations) = replicas.get_mut(replica) else { return Vec::new() };
+        if generations.remove(&generation).is_none() {
             return Vec::new();
         }
-        let workloads: Vec<String> = inner.replicas.keys().cloned().collect();
-        workloads.iter().flat_map(|workload| inner.publish(workload)).collect()
+        if generations.is_empty() {
+            replicas.remove(replica);
+        }
+        inner.publish(workload)
+    }
+
+    /// Takes over how a node is: its endpoints are out while it is lost, and back in when it is not; H31 holds.
+    pub fn set_node(&self, name: &str, node: Node) -> Vec<Change> {
+        let mut inner = self.lock();
+        if inner.nodes.get(name) == Some(&node) {
+            return Vec::new();
+        }
+        inner.nodes.insert(name.to_owned(), node);
+        inner.publish_node(name)
+    }
+
+    /// Forgets a node that was deleted.
+    pub fn forget_node(&self, name: &str) -> Vec<Change> {
+        let mut inner = self.lock();
+        if inner.nodes.remove(name).is_none() {
+            return Vec::new();
+        }
+        inner.publish_node(name)
+    }
+
+    /// Takes the endpoints of a node out while it is lost, and back in when it is not; H31 holds.
+    pub fn node_lost(&self, node: &str, lost: bool) -> Vec<Change> {
+        let known = self.lock().nodes.get(node).cloned().unwrap_or_default();
+        self.set_node(node, Node { lost, ..known })
+    }
+
+    /// What is declared of a service.
+    #[must_use]
+    pub fn declared(&self, service: &str) -> Option<Service> {
+        self.lock().services.get(service).map(|it| it.service.clone())
+    }
+
+    /// Rises whenever a service comes or goes.
+    #[must_use]
+    pub fn follow_services(&self) -> watch::Receiver<u64> {
+        self.listed.subscribe()
     }
 
     /// The services, by name.
@@ -167,13 +227,26 @@ impl Registry {
 }
 
 impl Inner {
+    fn publish_node(&mut self, node: &str) -> Vec<Change> {
+        let is_there = |replicas: &BTreeMap<String, Generations>| {
+            replicas.values().flat_map(Generations::values).any(|it| it.node == node)
+        };
+        let workloads: Vec<String> = self
+            .replicas
+            .iter()
+            .filter(|(_, it)| is_there(it))
+            .map(|(workload, _)| workload.clone())
+            .collect();
+        workloads.iter().flat_map(|workload| self.publish(workload)).collect()
+    }
+
     /// Computes the endpoints of a workload's service anew, and tells them when they changed.
     fn publish(&mut self, workload: &str) -> Vec<Change> {
         let none = BTreeMap::new();
         let mut changes = Vec::new();
         for (name, declared) in self.services.iter().filter(|(_, it)| it.workload == workload) {
             let replicas = self.replicas.get(workload).unwrap_or(&none);
-            let endpoints = endpoints(&declared.service.port, replicas, &self.lost_nodes);
+            let endpoints = endpoints(&declared.service, replicas, &self.nodes);
             let old = Arc::clone(&declared.set.borrow());
             if old.endpoints == endpoints && old.balance == declared.service.balance {
                 continue;
@@ -197,39 +270,59 @@ impl Inner {
     }
 }
 
-/// The endpoints of a service by replica name. When none is ready, those are that only damping or the loss of their
-/// node keeps out, marked so (H31).
+/// The endpoints of a service by replica name. Where too few are ready (S15), or none (H31), those that still run are
+/// served, marked so.
 fn endpoints(
-    port: &str,
-    replicas: &BTreeMap<String, EndpointReport>,
-    lost: &BTreeSet<String>,
+    service: &Service,
+    replicas: &BTreeMap<String, Generations>,
+    nodes: &HashMap<String, Node>,
 ) -> Vec<Endpoint> {
-    let mut endpoints: Vec<Endpoint> = replicas.values().filter_map(|it| endpoint(port, it, lost)).collect();
+    let serving = |generations: &Generations| one_of(generations, nodes).cloned();
+    let reports: Vec<EndpointReport> = replicas.values().filter_map(serving).collect();
+    let mut endpoints: Vec<Endpoint> =
+        reports.iter().filter_map(|it| endpoint(&service.port, it, nodes)).collect();
     endpoints.sort_by(|a, b| ordinal(&a.replica).cmp(&ordinal(&b.replica)));
-    if endpoints.iter().any(|it| it.ready && !it.draining) {
-        return endpoints;
-    }
+    let ready = endpoints.iter().filter(|it| it.ready && !it.draining).count();
+    let panics = ready * 100 < usize::from(service.panic_threshold) * endpoints.len();
     for endpoint in &mut endpoints {
-        let Some(report) = replicas.get(&endpoint.replica) else { continue };
-        let might_serve = (report.ready || report.damped) && report.serving && !report.draining;
-        if might_serve {
-            let why = if report.ready { "node_lost" } else { "damping" };
-            endpoint.ready = true;
-            endpoint.kept = Some(why.to_owned());
+        if endpoint.ready || endpoint.draining || !endpoint.serving {
+            continue;
         }
+        let Some(report) = reports.iter().find(|it| it.replica == endpoint.replica) else { continue };
+        let why = match () {
+            () if ready == 0 && report.ready => "node_lost",
+            () if ready == 0 && report.damped => "damping",
+            () if panics => "panic",
+            () => continue,
+        };
+        endpoint.ready = true;
+        endpoint.kept = Some(why.to_owned());
     }
     endpoints
 }
 
-fn endpoint(port: &str, report: &EndpointReport, lost: &BTreeSet<String>) -> Option<Endpoint> {
+/// Which generation of a replica is told: the newest that is ready, so that an old one serves until the one that takes
+/// its place may; none being ready, the newest that still runs, or the newest.
+fn one_of<'a>(generations: &'a Generations, nodes: &HashMap<String, Node>) -> Option<&'a EndpointReport> {
+    let lost = |it: &EndpointReport| nodes.get(&it.node).is_some_and(|it| it.lost);
+    let newest = || generations.values().rev();
+    newest()
+        .find(|it| it.ready && !it.draining && !lost(it))
+        .or_else(|| newest().find(|it| it.serving && !it.draining && (it.ready || it.damped)))
+        .or_else(|| newest().find(|it| it.serving && !it.draining))
+        .or_else(|| newest().next())
+}
+
+fn endpoint(port: &str, report: &EndpointReport, nodes: &HashMap<String, Node>) -> Option<Endpoint> {
+    let node = nodes.get(&report.node);
     Some(Endpoint {
         replica: report.replica.clone(),
         node: report.node.clone(),
         address: report.address?,
         port: *report.ports.get(port)?,
-        weight: 1,
-        zone: None,
-        ready: report.ready && !lost.contains(&report.node),
+        weight: node.map_or(1, |it| it.weight.max(1)),
+        zone: node.and_then(|it| it.zone.clone()),
+        ready: report.ready && !node.is_some_and(|it| it.lost),
         kept: None,
         serving: report.serving,
         draining: report.draining,

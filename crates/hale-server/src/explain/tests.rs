@@ -86,6 +86,7 @@ fn status() -> ReplicaStatus {
         incarnation: 2,
         probes: BTreeMap::new(),
         last_transition: None,
+        possibly_running_on: Vec::new(),
     }
 }
 

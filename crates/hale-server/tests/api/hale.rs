@@ -271,7 +271,7 @@ fn node(store: Store) -> Node {
         paused: false,
         prober_errors: 0,
     };
-    let local = NodeStatus { name: "local".to_owned(), status: Status::Healthy, last_heartbeat_at: at };
+    let local = NodeStatus::new("local", Status::Healthy, at);
     Node {
         overview: Mutex::new(Overview {
             status: Status::Healthy,
@@ -319,6 +319,7 @@ fn replica(name: &str, at: Timestamp) -> ReplicaStatus {
         incarnation: 1,
         probes: Default::default(),
         last_transition: Some(TransitionStatus { at, reason: "readiness: 1/1".to_owned() }),
+        possibly_running_on: Vec::new(),
     }
 }
 

@@ -60,6 +60,7 @@ fn replica(unit: &Unit, world: &World, now: Time, ordinal: u32, it: &hale_health
         last_transition: it
             .last_transition()
             .map(|(at, reason)| TransitionStatus { at: clock.wall_at(at), reason: reason.to_owned() }),
+        possibly_running_on: Vec::new(),
     }
 }
 

@@ -107,7 +107,7 @@ impl Control for LocalNode {
             let workloads = self.supervisor.status().await.map_err(refused)?;
             let targets = self.targets.status().await.map_err(no_target)?;
             let at = Timestamp::now();
-            let node = NodeStatus { name: self.name.clone(), status: Status::Healthy, last_heartbeat_at: at };
+            let node = NodeStatus::new(&self.name, Status::Healthy, at);
             let status = worst_of(
                 workloads
                     .iter()
