@@ -473,21 +473,13 @@ pub struct Regrant {
     #[prost(uint64, tag = "2")]
     pub to: u64,
 }
-/// A declaration, in the form of workload files, as JSON.
+/// A declaration, in the form of workload files, as JSON with absolute paths.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Document {
     #[prost(string, tag = "1")]
     pub digest: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub json: ::prost::alloc::string::String,
-    /// Where its relative paths begin, absolute.
-    #[prost(string, tag = "3")]
-    pub dir: ::prost::alloc::string::String,
-    /// Workload, Target.
-    #[prost(string, tag = "4")]
-    pub kind: ::prost::alloc::string::String,
-    #[prost(string, tag = "5")]
-    pub name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TargetPlacement {
