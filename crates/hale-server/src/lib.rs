@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod auth;
+pub mod cluster;
 pub mod control;
 mod explain;
 mod guard;
@@ -23,6 +24,7 @@ mod tls;
 
 pub use api::{Metrics, Parts, router};
 pub use auth::{ADMIN_FILE, Caller, Denied, TokenSet, admin_token, cli_token, keep_token, make_token};
+pub use cluster::Cluster;
 pub use control::Control;
 pub use openapi::openapi;
 pub use registry::Registry;

@@ -18,13 +18,13 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Registry {
     inner: Mutex<Inner>,
-    /// Rises whenever a service comes or goes.
-    listed: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct Inner {
     revision: u64,
+    /// Rises whenever a service comes, goes, or has other endpoints.
+    told: watch::Sender<u64>,
     /// By workload: the newest report of each generation of its replicas, by name. An old generation and the one that
     /// takes its place may both live.
     replicas: HashMap<String, BTreeMap<String, Generations>>,
@@ -76,8 +76,8 @@ impl Registry {
     pub fn new() -> Self {
         let revision = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
         Self {
-            listed: watch::Sender::new(0),
             inner: Mutex::new(Inner {
+                told: watch::Sender::new(0),
                 revision,
                 replicas: HashMap::new(),
                 services: BTreeMap::new(),
@@ -99,7 +99,7 @@ impl Registry {
         let before = inner.services.len();
         inner.services.retain(|service, it| it.workload != workload || Some(service.as_str()) == name);
         if inner.services.len() != before || name.is_some_and(|it| !inner.services.contains_key(it)) {
-            self.listed.send_modify(|it| *it += 1);
+            inner.told.send_modify(|it| *it += 1);
         }
         let Some(service) = service else { return Vec::new() };
         if let Some(declared) = inner.services.get_mut(&service.name) {
@@ -128,7 +128,7 @@ impl Registry {
         let mut inner = self.lock();
         inner.replicas.remove(workload);
         inner.services.retain(|_, it| it.workload != workload);
-        self.listed.send_modify(|it| *it += 1);
+        inner.told.send_modify(|it| *it += 1);
     }
 
     /// Takes over where a replica is reached and whether it may be. A report about an older run of the same generation
@@ -170,6 +170,19 @@ impl Registry {
         inner.publish(workload)
     }
 
+    /// Takes one generation out, of whatever replica it is.
+    pub fn remove_placement(&self, generation: u64) -> Vec<Change> {
+        let inner = self.lock();
+        let of = inner.replicas.iter().find_map(|(workload, replicas)| {
+            let replica = replicas.iter().find(|(_, it)| it.contains_key(&generation))?.0;
+            Some((workload.clone(), replica.clone()))
+        });
+        drop(inner);
+        of.map_or_else(Vec::new, |(workload, replica)| {
+            self.remove_generation(&workload, &replica, generation)
+        })
+    }
+
     /// Takes over how a node is: its endpoints are out while it is lost, and back in when it is not; H31 holds.
     pub fn set_node(&self, name: &str, node: Node) -> Vec<Change> {
         let mut inner = self.lock();
@@ -201,10 +214,10 @@ impl Registry {
         self.lock().services.get(service).map(|it| it.service.clone())
     }
 
-    /// Rises whenever a service comes or goes.
+    /// Rises whenever a service comes, goes, or has other endpoints.
     #[must_use]
-    pub fn follow_services(&self) -> watch::Receiver<u64> {
-        self.listed.subscribe()
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.lock().told.subscribe()
     }
 
     /// The services, by name.
@@ -265,6 +278,9 @@ impl Inner {
             }
             declared.set.send_replace(Arc::new(set));
             changes.push(Change { service: name.clone(), revision: self.revision, ready });
+        }
+        if !changes.is_empty() {
+            self.told.send_modify(|it| *it += 1);
         }
         changes
     }
