@@ -158,7 +158,7 @@ impl LlvmTools {
         let (profdata, cov) = (format!("llvm-profdata-{major}"), format!("llvm-cov-{major}"));
         let package: &'static str = format!("llvm-{major}").leak();
         let purpose = "reads coverage";
-        tools::ensure(&[Tool { program: profdata.clone().leak(), package, purpose }])?;
+        tools::ensure(&[Tool { program: profdata.clone().leak(), package, purpose, versions: None }])?;
         Ok(Self { profdata: profdata.into(), cov: cov.into() })
     }
 }

@@ -16,17 +16,33 @@ pub(crate) struct Tool {
     pub(crate) package: &'static str,
     /// What it is for.
     pub(crate) purpose: &'static str,
+    /// Where it is kept, in a folder for each version, when that is not on the PATH.
+    pub(crate) versions: Option<&'static str>,
+}
+
+impl Tool {
+    fn is_there(&self) -> bool {
+        let folders = self.versions.and_then(|it| std::fs::read_dir(it).ok()).into_iter().flatten().flatten();
+        let in_folder = folders.map(|it| it.path().join("bin").join(self.program)).any(|it| it.is_file());
+        in_folder || run::on_path(self.program).is_some()
+    }
 }
 
 /// What `cargo xtask test` needs.
 pub(crate) const FOR_TESTS: &[Tool] = &[
-    Tool { program: "promtool", package: "prometheus", purpose: "checks the metrics" },
-    Tool { program: "prometheus", package: "prometheus", purpose: "scrapes the metrics" },
+    Tool { program: "promtool", package: "prometheus", purpose: "checks the metrics", versions: None },
+    Tool { program: "prometheus", package: "prometheus", purpose: "scrapes the metrics", versions: None },
+    Tool {
+        program: "initdb",
+        package: "postgresql",
+        purpose: "makes the databases of several servers",
+        versions: Some("/usr/lib/postgresql"),
+    },
 ];
 
 /// Installs those of `tools` that are missing.
 pub(crate) fn ensure(tools: &[Tool]) -> Outcome {
-    let missing: Vec<&Tool> = tools.iter().filter(|tool| run::on_path(tool.program).is_none()).collect();
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !tool.is_there()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -44,7 +60,7 @@ pub(crate) fn ensure(tools: &[Tool]) -> Outcome {
     let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     packages.dedup();
     run::step(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
-    match missing.iter().find(|tool| run::on_path(tool.program).is_none()) {
+    match missing.iter().find(|tool| !tool.is_there()) {
         None => Ok(()),
         Some(tool) => Err(format!("package {} did not bring `{}`", tool.package, tool.program)),
     }

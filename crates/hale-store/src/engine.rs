@@ -3,6 +3,7 @@
 use crate::{
     history::{ProbeKey, Probes},
     plan::{self, Plan, State},
+    postgres,
     retention::{Limit, Old},
     rows::Numbers,
     sqlite,
@@ -13,8 +14,6 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) numbers: Numbers,
-    /// The last batch that this writer committed.
-    pub(crate) batch: Option<u64>,
 }
 
 /// A commit that was asked for and not answered: whether it was done is known once the lock is taken again.
@@ -28,6 +27,7 @@ pub(crate) struct Unsure {
 #[derive(Debug)]
 pub(crate) enum Engine {
     Sqlite(Box<sqlite::Engine>),
+    Postgres(Box<postgres::Engine>),
 }
 
 /// Numbers batches, and remembers the one whose end is not known.
@@ -42,6 +42,7 @@ impl Engine {
     pub(crate) const fn is_alone(&self) -> bool {
         match self {
             Self::Sqlite(_) => true,
+            Self::Postgres(_) => false,
         }
     }
 
@@ -54,11 +55,21 @@ impl Engine {
         batches: &mut Batches,
     ) -> Result<Plan, sqlx::Error> {
         let begun = self.begin().await?;
-        if let Some(it) = batches.unsure.take()
-            && begun.batch == Some(it.batch)
-        {
-            self.rollback().await;
-            return Ok(it.plan);
+        if let Some(it) = &batches.unsure {
+            match self.batch().await {
+                Ok(batch) => {
+                    let done = batch == Some(it.batch);
+                    let unsure = batches.unsure.take();
+                    if let Some(it) = unsure.filter(|_| done) {
+                        self.rollback().await;
+                        return Ok(it.plan);
+                    }
+                }
+                Err(error) => {
+                    self.rollback().await;
+                    return Err(error);
+                }
+            }
         }
         batches.last += 1;
         match self.fill(work, known, begun.numbers, batches.last).await {
@@ -99,30 +110,42 @@ impl Engine {
     async fn begin(&mut self) -> Result<Begun, sqlx::Error> {
         match self {
             Self::Sqlite(it) => it.begin().await,
+            Self::Postgres(it) => it.begin().await,
+        }
+    }
+
+    async fn batch(&mut self) -> Result<Option<u64>, sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.batch().await,
+            Self::Postgres(it) => it.batch().await,
         }
     }
 
     async fn state(&mut self, needs: &Needs) -> Result<State, sqlx::Error> {
         match self {
             Self::Sqlite(it) => it.state(needs).await,
+            Self::Postgres(it) => it.state(needs).await,
         }
     }
 
     async fn write(&mut self, plan: &Plan, batch: u64) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(it) => it.write(plan, batch).await,
+            Self::Postgres(it) => it.write(plan, batch).await,
         }
     }
 
     async fn commit(&mut self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(it) => it.commit().await,
+            Self::Postgres(it) => it.commit().await,
         }
     }
 
     async fn rollback(&mut self) {
         match self {
             Self::Sqlite(it) => it.rollback().await,
+            Self::Postgres(it) => it.rollback().await,
         }
     }
 
@@ -130,6 +153,7 @@ impl Engine {
     pub(crate) async fn forget(&mut self, old: Old, limit: Limit) -> Result<u64, sqlx::Error> {
         match self {
             Self::Sqlite(it) => it.forget(old, limit).await,
+            Self::Postgres(it) => it.forget(old, limit).await,
         }
     }
 
@@ -137,12 +161,14 @@ impl Engine {
     pub(crate) async fn trim(&mut self, probe: &ProbeKey, keep: i64) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(it) => it.trim(probe, keep).await,
+            Self::Postgres(it) => it.trim(probe, keep).await,
         }
     }
 
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(it) => it.close().await,
+            Self::Postgres(it) => it.close().await,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod cluster;
 mod engine;
 mod history;
 mod plan;
+mod postgres;
 mod project;
 mod queue;
 mod reader;
@@ -50,6 +51,14 @@ pub enum StoreError {
         path: String,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The address of the database makes no sense.
+    #[error(
+        "the address of the database is not understood: {detail}; it is postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+    )]
+    Url {
+        /// What is wrong with it.
+        detail: String,
     },
     /// It can't be restored from this file.
     #[error("{path} is not a database of hale that can be restored: {detail}")]

@@ -5,6 +5,7 @@ use hale_api::{events::EventQuery, outcomes::ProbeHistory};
 use crate::{
     AuditRecord, ReplicaRecord,
     cluster::Changes,
+    postgres,
     rows::{EventRow, LeaseRow, Numbers},
     sqlite,
 };
@@ -13,6 +14,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) enum Reader {
     Sqlite(sqlite::Reader),
+    Postgres(postgres::Reader),
 }
 
 /// Passes a question on to the database there is.
@@ -20,6 +22,7 @@ macro_rules! ask {
     ($self:ident, $it:ident => $question:expr) => {
         match $self {
             Self::Sqlite($it) => $question.await,
+            Self::Postgres($it) => $question.await,
         }
     };
 }

@@ -217,7 +217,7 @@ pub(crate) fn types(wanted: &str) -> Vec<&'static str> {
     EventData::TYPES.into_iter().filter(|kind| type_matches(wanted, kind)).collect()
 }
 
-pub(crate) fn replica(text: &String) -> Option<ReplicaRecord> {
+pub(crate) fn replica(text: &str) -> Option<ReplicaRecord> {
     decoded(serde_json::from_str(text), "a replica's record")
 }
 

@@ -58,6 +58,11 @@ impl Tail {
         }
     }
 
+    /// Up to which events are here.
+    pub(crate) fn last(&self) -> u64 {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).last
+    }
+
     /// The events after an id, at most so many and only those wanted, and the id of the last one looked at; `None` when
     /// some of them are no longer here.
     pub(crate) fn after(

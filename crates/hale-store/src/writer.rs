@@ -12,7 +12,9 @@ use crate::{
     engine::{self, Batches, Engine},
     history::Probes,
     plan::{Answer, Plan},
+    postgres,
     queue::{Fact, Queue, Wish},
+    reader::Reader,
     retention,
     rows::EventRow,
     tail::Tail,
@@ -64,6 +66,7 @@ fn raise(known: &watch::Sender<u64>, to: u64) {
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) engine: Engine,
+    pub(crate) reader: Reader,
     pub(crate) probes: Probes,
     pub(crate) batches: Batches,
     pub(crate) options: Options,
@@ -144,7 +147,7 @@ impl Writer {
             sleep(wait).await;
             wait = (wait * 2).min(RETRY.1);
         };
-        self.succeeded(work, plan);
+        self.succeeded(work, plan).await;
         true
     }
 
@@ -155,7 +158,7 @@ impl Writer {
         self.shared.trouble.send_replace(Some(error.to_string()));
     }
 
-    fn succeeded(&mut self, work: Work, plan: Plan) {
+    async fn succeeded(&mut self, work: Work, plan: Plan) {
         if !plan.is_empty() {
             self.shared.queue.count(|it| it.commits += 1);
         }
@@ -167,7 +170,17 @@ impl Writer {
             recovered
         });
         self.probes.learn(plan.probes, &plan.removed, self.engine.is_alone());
-        self.shared.publish(plan.events, plan.numbers.last_event, plan.numbers.revision);
+        let mut events = plan.events;
+        let known = self.shared.tail.last();
+        let others = plan.numbers.last_event.saturating_sub(events.len() as u64);
+        if !self.engine.is_alone() && known < others {
+            // Those of other servers in between; without them the tail begins anew, and is read from the database.
+            let between = postgres::read_events(&self.reader, known, others).await;
+            let own = events;
+            events = between.unwrap_or_default();
+            events.extend(own);
+        }
+        self.shared.publish(events, plan.numbers.last_event, plan.numbers.revision);
         work.answer(plan.answers);
     }
 
@@ -211,7 +224,7 @@ impl Writer {
         let work = Work { items: vec![Fact::Lease(wish, to)], outcomes: Vec::new() };
         let done = self.engine.run(&work, &self.probes, &mut self.batches).await;
         if let Ok(plan) = done {
-            self.succeeded(work, plan);
+            self.succeeded(work, plan).await;
         }
         matches!(answer.try_recv(), Ok(Some(_)))
     }

@@ -13,8 +13,8 @@ use crate::{
 };
 
 const TOOLS: &[Tool] = &[
-    Tool { program: "haproxy", package: "haproxy", purpose: "the peer, and the endpoints" },
-    Tool { program: "wrk", package: "wrk", purpose: "the load" },
+    Tool { program: "haproxy", package: "haproxy", purpose: "the peer, and the endpoints", versions: None },
+    Tool { program: "wrk", package: "wrk", purpose: "the load", versions: None },
 ];
 
 const ROUNDS: usize = 3;

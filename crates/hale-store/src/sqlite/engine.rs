@@ -40,19 +40,21 @@ impl Engine {
         // Not sqlx's own transactions: SQLite ends one by itself when the disk is full, and sqlx then counts on one
         // that is no more, and refuses every later one of this connection.
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
-        let begun = async {
-            let numbers: NumbersRow = sqlx::query_as(read::NUMBERS).fetch_one(&mut self.connection).await?;
-            let batch: Option<i64> = sqlx::query_scalar("SELECT batch FROM writers WHERE writer = $1")
-                .bind(&self.writer)
-                .fetch_optional(&mut self.connection)
-                .await?;
-            Ok(Begun { numbers: numbers.into(), batch: batch.map(i64::cast_unsigned) })
+        let numbers = sqlx::query_as::<_, NumbersRow>(read::NUMBERS).fetch_one(&mut self.connection).await;
+        match numbers {
+            Ok(numbers) => Ok(Begun { numbers: numbers.into() }),
+            Err(error) => {
+                self.rollback().await;
+                Err(error)
+            }
         }
-        .await;
-        if begun.is_err() {
-            self.rollback().await;
-        }
-        begun
+    }
+
+    /// The last batch that this writer committed.
+    pub(crate) async fn batch(&mut self) -> Result<Option<u64>, sqlx::Error> {
+        let sql = sqlx::query_scalar("SELECT batch FROM writers WHERE writer = $1").bind(&self.writer);
+        let batch: Option<i64> = sql.fetch_optional(&mut self.connection).await?;
+        Ok(batch.map(i64::cast_unsigned))
     }
 
     /// What a batch touches.
@@ -75,7 +77,8 @@ impl Engine {
                 .bind(names(&needs.replicas))
                 .fetch_all(&mut *connection)
                 .await?;
-            state.replicas = rows.iter().filter_map(rows::replica).map(|it| (it.name.clone(), it)).collect();
+            state.replicas =
+                rows.iter().filter_map(|it| rows::replica(it)).map(|it| (it.name.clone(), it)).collect();
         }
         if !needs.probes.is_empty() {
             let keys = array(needs.probes.iter().map(|it| json!([it.subject, it.probe])));

@@ -107,7 +107,7 @@ impl Reader {
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRecord>, sqlx::Error> {
         let records: Vec<String> =
             sqlx::query_scalar("SELECT record FROM replicas ORDER BY name").fetch_all(&self.pool).await?;
-        Ok(records.iter().filter_map(rows::replica).collect())
+        Ok(records.iter().filter_map(|it| rows::replica(it)).collect())
     }
 
     pub(crate) async fn history(&self, subject: &str) -> Result<Vec<ProbeHistory>, sqlx::Error> {

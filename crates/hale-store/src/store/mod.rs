@@ -28,6 +28,7 @@ use crate::{
     cluster::{Changes, Committed, Lease, Write, WriteError},
     engine::{Batches, Engine},
     history::Probes,
+    postgres,
     queue::{Fact, Prepared, Queue, Wish},
     reader::Reader,
     rows::Numbers,
@@ -79,6 +80,17 @@ pub struct Store {
     /// The room for writes that wait.
     room: Arc<Semaphore>,
     writer: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
+    /// Follows other servers; ends with the last clone.
+    follower: Option<Arc<AbortOnDrop>>,
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Store {
@@ -99,6 +111,28 @@ impl Store {
         Ok(store)
     }
 
+    /// Connects to PostgreSQL, brings its schema up to date, and starts a writer. Any number of servers may do so.
+    ///
+    /// `url` is `postgres://user:password@h1:5432,h2:5433/db?sslmode=…`, with one host or several, of which the one
+    /// that takes writes is found, and found again after a failover. For failovers that lose nothing the standby has to
+    /// be a synchronous one.
+    ///
+    /// # Errors
+    /// When the address makes no sense, no host takes writes now, or the schema is of a newer hale.
+    pub async fn connect(url: &str, options: Options) -> Result<Self, StoreError> {
+        let primary = postgres::Primary::new(url)?;
+        let name = random_name()?;
+        let engine = postgres::Engine::open(primary.clone(), name.clone()).await?;
+        let reader = Reader::Postgres(postgres::Reader::new(primary.clone()));
+        let numbers = reader.numbers().await.map_err(StoreError::database("tell what it holds"))?;
+        let engine = Engine::Postgres(Box::new(engine));
+        let mut store = Self::start(engine, reader.clone(), name.clone(), numbers, options);
+        let shared = Arc::clone(&store.shared);
+        let follower = tokio::spawn(postgres::follow(primary, reader, shared, name));
+        store.follower = Some(Arc::new(AbortOnDrop(follower)));
+        Ok(store)
+    }
+
     fn start(engine: Engine, reader: Reader, name: String, numbers: Numbers, options: Options) -> Self {
         let shared = Arc::new(Shared {
             queue: Queue::default(),
@@ -111,6 +145,7 @@ impl Store {
         let writer = Writer {
             shared: Arc::clone(&shared),
             engine,
+            reader: reader.clone(),
             probes: Probes::default(),
             batches: Batches::default(),
             options,
@@ -118,7 +153,7 @@ impl Store {
         };
         let writer = Arc::new(std::sync::Mutex::new(Some(tokio::spawn(writer.run()))));
         let room = Arc::new(Semaphore::new(MOST_SHARES as usize));
-        Self { shared, reader, file: None, room, writer }
+        Self { shared, reader, file: None, room, writer, follower: None }
     }
 
     /// Takes an event; it gets its number when it is written, and is told to readers then. Returns at once. Up to
@@ -260,6 +295,9 @@ impl Store {
             && let Err(error) = writer.await
         {
             tracing::error!(%error, "the database's writer ended badly");
+        }
+        if let Some(follower) = &self.follower {
+            follower.0.abort();
         }
         self.reader.close().await;
     }

@@ -19,6 +19,20 @@ macro_rules! contract {
                 }
             )+)+
         }
+
+        /// One server for all of them, and a database for each: starting one takes longer than most of them.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres() {
+            let server = hale_testkit::Postgres::start();
+            let mut failed = Vec::new();
+            $($(
+                let db = db::Db::postgres(&server);
+                if let Err(error) = tokio::spawn($room::$name(db)).await {
+                    failed.push(format!("{}: {error}", stringify!($name)));
+                }
+            )+)+
+            assert!(failed.is_empty(), "{}", failed.join("\n"));
+        }
     };
 }
 

@@ -1,0 +1,9 @@
+//! Real servers for tests, each of the test's own and ended with it.
+//!
+//! Only tests use this; nothing of it is shipped. What can't be started fails the test with words: `cargo xtask test`
+//! installs what is needed.
+
+mod postgres;
+mod process;
+
+pub use postgres::Postgres;
