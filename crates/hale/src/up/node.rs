@@ -41,7 +41,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    control::LocalNode, lock::DataDir, screen::Screen, signals::Signals, sink::FanOut, traffic::Gateways,
+    control::LocalNode, lock::DataDir, screen::Screen, signals::Signals, sink::FanOut, traffic::Traffic,
 };
 use crate::{cli::UpArgs, failure::Failure};
 
@@ -83,7 +83,7 @@ struct Node {
     name: String,
     supervisor: SupervisorHandle,
     runtime: Arc<ProcessRuntime>,
-    gateways: Arc<Gateways>,
+    gateways: Arc<Traffic>,
     sink: Arc<FanOut>,
     end: CancellationToken,
     serving: JoinHandle<()>,
@@ -92,7 +92,7 @@ struct Node {
 /// What is shared by the parts that are told of changes.
 struct Told {
     sink: Arc<FanOut>,
-    gateways: Arc<Gateways>,
+    gateways: Arc<Traffic>,
     metrics: hale_server::Metrics,
 }
 
@@ -170,7 +170,7 @@ impl Told {
         let agent = Arc::new(AgentMetrics::register(&mut registered));
         let gateway = hale_gateway::Metrics::register(&mut registered);
         let registry = Arc::new(Registry::new());
-        let gateways = Arc::new(Gateways::open(workloads, &registry, &gateway)?);
+        let gateways = Arc::new(Traffic::open(workloads, &registry, &gateway).await?);
         let database = dir.join("hale.db");
         let store = Store::open(&database, hale_store::Options::default())
             .await

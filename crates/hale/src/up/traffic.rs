@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hale_api::endpoints::EndpointSet;
-use hale_gateway::{Gateway, GatewayHandle, Metrics, Options, Run};
+use hale_gateway::{Gateways, Metrics, Offer, Offers, Options, Run};
 use hale_model::spec::Workload;
 use hale_server::Registry;
 use hale_supervisor::{
@@ -18,60 +17,48 @@ use crate::failure::Failure;
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// All gateways of this process.
-#[derive(Debug, Default)]
-pub(super) struct Gateways {
-    handles: Vec<GatewayHandle>,
+#[derive(Debug)]
+pub(super) struct Traffic {
+    gateways: Gateways,
 }
 
-impl Gateways {
+impl Traffic {
     /// Declares every service and listens for those that say where.
     ///
     /// # Errors
     /// An address that can't be listened on, by service.
-    pub(super) fn open(
+    pub(super) async fn open(
         workloads: &[Arc<Workload>],
         registry: &Registry,
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
-        let mut handles = Vec::new();
+        let mut offers = Offers::new();
         for workload in workloads {
             registry.declare(&workload.name, workload.service.as_ref());
             let Some(service) = &workload.service else { continue };
-            let (Some(address), Some(endpoints)) = (service.listen, registry.watch(&service.name)) else {
-                continue;
-            };
-            handles.push(serve(address, endpoints, metrics)?);
+            let Some(endpoints) = registry.watch(&service.name) else { continue };
+            offers.insert(service.name.clone(), Offer { listen: service.listen, endpoints });
         }
-        Ok(Self { handles })
+        let (_told_once, offers) = watch::channel(Arc::new(offers));
+        let gateways = Gateways::start(offers, Options::default(), metrics);
+        // Later, an address in use would be tried again; at the start it is a mistake that somebody can mend.
+        let _ = gateways.settled().wait_for(|times| *times > 0).await;
+        match gateways.listeners().into_iter().find_map(|listener| listener.state.err()) {
+            Some(why) => Err(Failure::Failed(why)),
+            None => Ok(Self { gateways }),
+        }
     }
 
     /// Takes no more requests, and ends when those in flight have finished or their time is over.
-    pub(super) async fn close(self: Arc<Self>) {
-        if let Ok(this) = Arc::try_unwrap(self) {
-            for handle in this.handles {
-                handle.shutdown(LAST_REQUESTS).await;
-            }
-        }
+    pub(super) async fn close(&self) {
+        self.gateways.shutdown(LAST_REQUESTS).await;
     }
 }
 
-fn serve(
-    address: std::net::SocketAddr,
-    endpoints: watch::Receiver<Arc<EndpointSet>>,
-    metrics: &Metrics,
-) -> Result<GatewayHandle, Failure> {
-    Gateway::serve(address, endpoints, Options::default(), metrics).map_err(Failure::failed)
-}
-
-impl Drain for Gateways {
+impl Drain for Traffic {
     fn drained(&self, id: &InstanceId) -> BoxFuture<'static, ()> {
         let run =
             Run { replica: id.replica.clone(), generation: id.generation.0, incarnation: id.incarnation.0 };
-        let waits: Vec<_> = self.handles.iter().map(|handle| handle.drained(run.clone())).collect();
-        Box::pin(async move {
-            for wait in waits {
-                wait.await;
-            }
-        })
+        Box::pin(self.gateways.drained(run))
     }
 }
