@@ -112,6 +112,10 @@ pub struct RestartPolicy {
     pub max_restarts: u32,
     /// The sliding window of the budget.
     pub window: Duration,
+    /// Whether the workload itself says how many; else its node may have a default of its own (N18).
+    pub max_restarts_given: bool,
+    /// Whether the workload itself says how long the window is.
+    pub window_given: bool,
     /// How long a run must have been healthy for its restart to have succeeded.
     pub min_uptime: Duration,
     /// The wait before each restart.
@@ -132,6 +136,8 @@ impl Default for RestartPolicy {
             mode: RestartMode::Always,
             max_restarts: 10,
             window: secs(600),
+            max_restarts_given: false,
+            window_given: false,
             min_uptime: secs(10),
             backoff: BackoffPolicy::default(),
             on_exhausted: OnExhausted::Fail,

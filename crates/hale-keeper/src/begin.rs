@@ -95,6 +95,7 @@ impl Keeper {
             signal_others: None,
             killing_since: None,
             stop_failed_told: false,
+            deadline: None,
             wake: None,
         };
         self.by_pid.insert(instance.pid, number);

@@ -41,6 +41,16 @@ impl Splitter {
         Self { stream, partial: Vec::new(), skipping: false }
     }
 
+    /// One that goes on in the middle of a line.
+    pub(crate) const fn resumed(stream: Stream, partial: Vec<u8>, skipping: bool) -> Self {
+        Self { stream, partial, skipping }
+    }
+
+    /// The line it is in the middle of, and whether that one is dropped.
+    pub(crate) fn state(&self) -> (Vec<u8>, bool) {
+        (self.partial.clone(), self.skipping)
+    }
+
     /// Takes what was read; appends the lines that are whole to `out`, in stored form.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], wall_micros: u64, out: &mut Vec<u8>) {
         if self.skipping {

@@ -11,10 +11,13 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::cgroup_find;
 
 /// The cgroups of one data directory: a group of version 2 and, where those carry the controllers, of version 1.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Cgroups {
     /// The tree with `cgroup.kill`.
     pub(crate) v2: Option<PathBuf>,
@@ -34,7 +37,8 @@ pub(crate) struct Limits {
 }
 
 /// The cgroups of one instance.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Group {
     /// Of version 2.
     pub(crate) v2: Option<PathBuf>,

@@ -13,7 +13,7 @@ use crate::{
     clock,
     keeper::{About, Keeper},
     procfs,
-    protocol::{Event, ExitRecord, Key},
+    protocol::{Deadline, Event, ExitRecord, Key},
     scan::{self, Known},
     setup, sys,
 };
@@ -173,6 +173,31 @@ impl Keeper {
         }
     }
 
+    /// Notes when instances are to be stopped unless told otherwise.
+    pub(crate) fn set_deadlines(&mut self, order: &Deadline) {
+        for key in &order.keys {
+            let Some(number) = self.by_key.get(key).copied() else { continue };
+            let Some(instance) = self.instances.get_mut(&number).filter(|it| !it.gone) else { continue };
+            let deadline = order.at.map(|at| (at, order.grace_ms));
+            if let Some((old, _)) = std::mem::replace(&mut instance.deadline, deadline) {
+                self.deadlines.remove(&(old, number));
+            }
+            self.deadlines.extend(order.at.map(|at| (at, number)));
+        }
+    }
+
+    /// Stops what nobody has said otherwise of.
+    pub(crate) fn meet_deadlines(&mut self, now: u64) {
+        while let Some((at, number)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(at, number));
+            let Some(instance) = self.instances.get_mut(&number) else { continue };
+            let Some((_, grace_ms)) = instance.deadline.take().filter(|_| !instance.gone) else { continue };
+            setup::note(&format!("{}: its time without word of the agent is over", instance.key));
+            let signal = instance.stop_signal;
+            self.stop(number, signal, Duration::from_millis(grace_ms));
+        }
+    }
+
     /// Ends everything, then the keeper.
     pub(crate) fn end_all(&mut self, grace: Duration) {
         self.ending.get_or_insert_with(clock::boot_nanos);
@@ -266,6 +291,9 @@ impl Keeper {
     fn drop_record(&mut self, number: u64) {
         let Some(instance) = self.instances.remove(&number) else { return };
         self.by_key.remove(&instance.key);
+        if let Some((at, _)) = instance.deadline {
+            self.deadlines.remove(&(at, number));
+        }
         if let Some(at) = instance.wake {
             self.timers.remove(&(at, number));
             instance.group.remove();

@@ -44,6 +44,8 @@ pub(crate) struct Instance {
     /// Since when everything left is being killed.
     pub(crate) killing_since: Option<u64>,
     pub(crate) stop_failed_told: bool,
+    /// When it is to be stopped unless told otherwise, and how long it has then, milliseconds.
+    pub(crate) deadline: Option<(u64, u64)>,
     /// When it is to be looked at next: the one entry it has among the timers.
     pub(crate) wake: Option<u64>,
 }

@@ -27,7 +27,7 @@ use crate::{
     instance::Instance,
     protocol::{Event, Key},
     serve::Connection,
-    setup, sys,
+    setup, sys, upgrade,
     writer::LogBook,
 };
 
@@ -67,6 +67,14 @@ impl Default for KeeperOptions {
 /// To be called first thing in a process, before any thread is started.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let words: Vec<&str> = arguments.iter().filter_map(|it| it.to_str()).collect();
+    match words.as_slice() {
+        [upgrade::CHECK] if upgrade::answer_check() => return ExitCode::SUCCESS,
+        [upgrade::CHECK] => return ExitCode::FAILURE,
+        [upgrade::RESUME, memory] => return resume(memory),
+        _ => {}
+    }
     // A pipe or terminal that somebody forgot to close would be held open as long as a replica runs.
     sys::close_inherited();
     match setup::options(arguments).and_then(setup::prepare) {
@@ -77,6 +85,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => {
             setup::say_failed(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The same in the place of another program, with what that one has passed on.
+fn resume(memory: &str) -> ExitCode {
+    match Keeper::resume(memory) {
+        Ok(mut keeper) => {
+            setup::note(&format!("release {} goes on", env!("CARGO_PKG_VERSION")));
+            keeper.catch_up();
+            keeper.work();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            setup::note(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -146,6 +170,8 @@ pub(crate) struct Keeper {
     pub(crate) by_key: HashMap<Key, u64>,
     pub(crate) by_pid: HashMap<i32, u64>,
     pub(crate) timers: BTreeSet<(u64, u64)>,
+    /// When which instance is to be stopped unless told otherwise.
+    pub(crate) deadlines: BTreeSet<(u64, u64)>,
     pub(crate) next_number: u64,
     pub(crate) logs: LogBook,
     pub(crate) cgroups: Cgroups,
@@ -222,7 +248,8 @@ impl Keeper {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let first = self.timers.first().map(|(at, _)| *at);
-        let at = [first, self.agent_by].into_iter().flatten().min()?;
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let at = [first, deadline, self.agent_by].into_iter().flatten().min()?;
         let wait = Duration::from_nanos(at.saturating_sub(clock::boot_nanos()));
         Timespec::try_from(wait).ok()
     }
@@ -236,6 +263,7 @@ impl Keeper {
             }
             self.tick(number);
         }
+        self.meet_deadlines(now);
         if self.agent_by.is_some_and(|by| by <= now) {
             self.agent_by = None;
             self.end_all(Duration::from_millis(self.options.end_grace_ms));

@@ -2,13 +2,16 @@
 
 use std::{
     io::{BufRead, BufReader},
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use crate::{KeeperError, KeeperOptions, setup};
 
@@ -38,14 +41,24 @@ impl LaunchOptions {
 pub struct Launched {
     /// How it was started: how to start it again.
     pub options: LaunchOptions,
-    child: Child,
+    process: Process,
+}
+
+/// Its process: a child, or one that somebody else has started.
+#[derive(Debug)]
+enum Process {
+    Child(Child),
+    Other { pid: u32, handle: OwnedFd },
 }
 
 impl Launched {
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.process {
+            Process::Child(child) => child.id(),
+            Process::Other { pid, .. } => *pid,
+        }
     }
 
     /// Its data directory.
@@ -56,16 +69,37 @@ impl Launched {
 
     /// Takes it off the process table if it has ended; false while it runs.
     pub fn has_ended(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_)))
+        match &mut self.process {
+            Process::Child(child) => matches!(child.try_wait(), Ok(Some(_))),
+            Process::Other { handle, .. } => ended_within(handle, Some(Duration::ZERO)).unwrap_or(false),
+        }
     }
 
     /// Waits for its end.
     ///
     /// # Errors
     /// The system does not let us wait for it.
-    pub fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
-        self.child.wait()
+    pub fn wait(&mut self) -> std::io::Result<()> {
+        match &mut self.process {
+            Process::Child(child) => child.wait().map(drop),
+            Process::Other { handle, .. } => ended_within(handle, None).map(drop),
+        }
     }
+
+    /// One that lives, started by somebody else.
+    pub(crate) fn living(options: LaunchOptions, pid: u32) -> Result<Self, KeeperError> {
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let number = number.ok_or_else(|| KeeperError::NotStarted(format!("no such process: {pid}")))?;
+        let handle =
+            pidfd_open(number, PidfdFlags::empty()).map_err(KeeperError::system("watch the keeper"))?;
+        Ok(Self { options, process: Process::Other { pid, handle } })
+    }
+}
+
+/// Whether a process has ended; waits for it so long, or for as long as it takes.
+fn ended_within(handle: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
+    let limit = limit.map(Timespec::try_from).transpose().map_err(std::io::Error::other)?;
+    Ok(poll(&mut [PollFd::new(handle, PollFlags::IN)], limit.as_ref())? > 0)
 }
 
 /// Starts a keeper and waits until it listens.
@@ -89,7 +123,7 @@ pub fn launch(mut options: LaunchOptions) -> Result<Launched, KeeperError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
     let mut child = command.spawn().map_err(KeeperError::system("start the keeper"))?;
     match wait_ready(&mut child) {
-        Ok(()) => Ok(Launched { options, child }),
+        Ok(()) => Ok(Launched { options, process: Process::Child(child) }),
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();

@@ -5,6 +5,9 @@
 //! without touching what it runs. One thread, no async runtime, one epoll: a few MB however many replicas there are.
 //! The agent talks to it over a Unix socket in the data directory ([`protocol`]).
 //!
+//! An agent that is to leave its replicas when it ends starts with [`launch_or_connect`]: a keeper that lives is found by
+//! its lock, and one of another release is upgraded in place, by another program in the same process.
+//!
 //! # When the keeper itself is killed
 //!
 //! Replicas then go on without a parent. Nobody may start others beside them, so they are ended first: by the agent
@@ -16,6 +19,7 @@ mod capture;
 pub mod cgroup;
 mod cgroup_find;
 pub mod clock;
+mod connect;
 mod ending;
 mod error;
 mod fork;
@@ -33,8 +37,10 @@ mod serve;
 mod setup;
 mod spawn;
 mod sys;
+mod upgrade;
 mod writer;
 
+pub use connect::{launch_or_connect, upgrade_in_place};
 pub use error::KeeperError;
 pub use keeper::{KeeperOptions, run};
 pub use launch::{LaunchOptions, Launched, launch, raise_open_files};

@@ -91,6 +91,11 @@ pub enum Op {
     List(Empty),
     /// The record of an instance that is gone is no longer needed. Answered by [`Answer::Done`].
     Forget(Key),
+    /// Stop these at a moment to come, unless told otherwise until then. Answered by [`Answer::Done`].
+    Deadline(Deadline),
+    /// Let another program take the keeper's place. The connection ends when it has; where it can't be, answered by
+    /// [`Answer::Error`].
+    Upgrade(Box<Upgrade>),
     /// End everything, then the keeper. Answered by [`Answer::Done`] before it begins.
     End(End),
 }
@@ -179,6 +184,29 @@ pub struct Stop {
     pub grace_ms: u64,
 }
 
+/// When instances are to be stopped if nobody says otherwise: an agent that is dead can't (S9).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Deadline {
+    /// Which runs. Those that the keeper does not run are passed over.
+    pub keys: Vec<Key>,
+    /// When, nanoseconds on `CLOCK_BOOTTIME`; none: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+    /// How long each has from its stop signal until SIGKILL to everything left of it, milliseconds.
+    #[serde(default)]
+    pub grace_ms: u64,
+}
+
+/// Another program to take the keeper's place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// The program, absolute.
+    pub program: Text,
+    /// Its first arguments, up to where the keeper's own follow: `keeper`.
+    #[serde(default)]
+    pub args: Vec<Text>,
+}
+
 /// The end of everything.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct End {
@@ -238,6 +266,9 @@ pub struct Welcome {
     /// The mark of this data directory.
     #[serde(default)]
     pub mark: String,
+    /// Whether it is ending everything, and itself.
+    #[serde(default)]
+    pub ending: bool,
     /// Which cgroups are in use, in words.
     #[serde(default)]
     pub cgroups: String,

@@ -160,6 +160,15 @@ impl Keeper {
                 self.stop_key(&stop.key, stop.signal, Duration::from_millis(stop.grace_ms));
                 Answer::Done(Empty {})
             }
+            Op::Deadline(deadline) => {
+                self.set_deadlines(&deadline);
+                Answer::Done(Empty {})
+            }
+            Op::Upgrade(order) => {
+                // Whoever else is connected hears what was told until now.
+                self.flush();
+                Answer::Error(self.upgrade(&order))
+            }
             Op::List(_) => Answer::Instances(self.list()),
             Op::Forget(key) => {
                 self.forget(&key);
@@ -173,7 +182,13 @@ impl Keeper {
     }
 
     fn greet(&mut self, number: u64, hello: &Hello) -> Answer {
-        self.agent = Some(number);
+        if let Some(old) = self.agent.replace(number).filter(|old| *old != number)
+            && let Some(connection) = self.connections.get_mut(&old)
+        {
+            // What a dead agent had asked for and was not begun is not done: its successor does not know of it.
+            connection.input.clear();
+            connection.waiting = false;
+        }
         self.agent_by = None;
         if let Some(end) = hello.end_with_agent {
             self.options.end_with_agent = end;
@@ -184,6 +199,7 @@ impl Keeper {
             pid: self.pid.unsigned_abs(),
             boot_id: self.boot_id.clone(),
             mark: self.mark.clone(),
+            ending: self.ending.is_some(),
             cgroups: self.cgroups.describe(),
         })
     }

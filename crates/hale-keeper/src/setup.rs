@@ -66,6 +66,16 @@ pub(crate) fn prepare(options: KeeperOptions) -> Result<Keeper, KeeperError> {
     let bases: Vec<String> = cgroups.bases().map(|path| path.display().to_string()).collect();
     fs::write(run.join(CGROUPS), bases.join("\n")).map_err(KeeperError::path("write", run.join(CGROUPS)))?;
     let listener = listen(&run)?;
+    assemble(KeeperOptions { soft_nofile, ..options }, cgroups, (lock, listener))
+}
+
+/// A keeper without instances, that holds its directory and listens.
+pub(crate) fn assemble(
+    options: KeeperOptions,
+    cgroups: Cgroups,
+    (lock, listener): (File, UnixListener),
+) -> Result<Keeper, KeeperError> {
+    let mark = mark(&options.dir)?;
     let logs_dir = options.dir.join("logs");
     let logs = LogBook::new(logs_dir.clone(), options.logs).map_err(KeeperError::path("make", logs_dir))?;
     let signals = sys::signal_file(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
@@ -76,7 +86,7 @@ pub(crate) fn prepare(options: KeeperOptions) -> Result<Keeper, KeeperError> {
     watched.map_err(KeeperError::system("watch a descriptor"))?;
     let agent_by = options.end_with_agent.then(|| clock::boot_nanos() + FIRST_HELLO_NANOS);
     Ok(Keeper {
-        options: KeeperOptions { soft_nofile, ..options },
+        options,
         mark,
         boot_id: procfs::boot_id(),
         pid: getpid().as_raw_nonzero().get(),
@@ -92,6 +102,7 @@ pub(crate) fn prepare(options: KeeperOptions) -> Result<Keeper, KeeperError> {
         by_key: HashMap::new(),
         by_pid: HashMap::new(),
         timers: BTreeSet::new(),
+        deadlines: BTreeSet::new(),
         next_number: 0,
         logs,
         cgroups,

@@ -2,9 +2,10 @@
 #![expect(unsafe_code, reason = "signals as files and peeking at children can't be had otherwise")]
 
 use std::{
+    ffi::{CStr, CString},
     fs::File,
     io, mem,
-    os::fd::{FromRawFd, OwnedFd},
+    os::fd::{FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
@@ -12,6 +13,29 @@ use std::{
 pub(crate) fn close_inherited() {
     // SAFETY: nobody in this process owns a descriptor yet. A kernel without the call leaves them open.
     unsafe { libc::close_range(3, u32::MAX, 0) };
+}
+
+/// Takes over a descriptor that another program in this process has left open.
+pub(crate) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
+    set_flags(fd, libc::FD_CLOEXEC)?;
+    // SAFETY: it is open, and whoever owned it is no more: this is asked once for each.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets whether a descriptor is closed at an exec: `FD_CLOEXEC` or 0.
+pub(crate) fn set_flags(fd: RawFd, flags: i32) -> io::Result<()> {
+    // SAFETY: takes numbers and touches no memory; one that is not open is refused.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, flags) })
+}
+
+/// Puts another program in this one's place, signals as they are; returns only if that can't be. Not std's way, which
+/// lets a signal through that is blocked: a SIGTERM would end this process before the other can take it.
+pub(crate) fn exec(program: &CStr, args: &[CString]) -> io::Error {
+    let pointers: Vec<*const libc::c_char> =
+        args.iter().map(|it| it.as_ptr()).chain(std::iter::once(ptr::null())).collect();
+    // SAFETY: a C string and a vector of such that ends in null; all live until the program takes over.
+    unsafe { libc::execv(program.as_ptr(), pointers.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Sends a signal to a process, or with a negative number to a process group.

@@ -63,12 +63,50 @@ struct LogFile {
     dropped_ever: u64,
 }
 
+/// What is passed on of the written file of one replica.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogState {
+    replica: String,
+    users: u32,
+    #[serde(default)]
+    dropped_lines: u64,
+    #[serde(default)]
+    dropped_bytes: u64,
+    #[serde(default)]
+    dropped_ever: u64,
+}
+
 impl LogBook {
     /// Log files in this directory, made if need be.
     pub(crate) fn new(dir: PathBuf, limits: LogLimits) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
         let total = log_files(&dir).iter().map(|file| file.size).sum();
         Ok(Self { dir, limits, total, open: HashMap::new(), lines: Vec::new(), full_until: 0 })
+    }
+
+    /// What another program has to know to go on.
+    pub(crate) fn state(&self) -> Vec<LogState> {
+        let state = |(replica, file): (&String, &LogFile)| LogState {
+            replica: replica.clone(),
+            users: file.users,
+            dropped_lines: file.dropped_lines,
+            dropped_bytes: file.dropped_bytes,
+            dropped_ever: file.dropped_ever,
+        };
+        self.open.iter().map(state).collect()
+    }
+
+    /// Goes on from there.
+    pub(crate) fn resume(&mut self, all: Vec<LogState>) {
+        for state in all {
+            self.open(&state.replica, crate::clock::boot_nanos());
+            if let Some(file) = self.open.get_mut(&state.replica) {
+                file.users = state.users;
+                file.dropped_lines = state.dropped_lines;
+                file.dropped_bytes = state.dropped_bytes;
+                file.dropped_ever = state.dropped_ever;
+            }
+        }
     }
 
     /// An instance of this replica begins to write.

@@ -188,6 +188,10 @@ pub trait Runtime: Send + Sync + 'static {
         None
     }
 
+    /// Ends an instance at this moment by itself, with its stop signal and this grace, even if the driver is dead by then;
+    /// `None`: not at all. The last word counts.
+    fn stop_at(&self, _: &InstanceId, _: Option<Time>, _: Duration) {}
+
     /// The record of an adopted instance that is gone is no longer needed.
     fn forget(&self, _: &InstanceId) {}
 

@@ -103,6 +103,7 @@ fn assignment(generation: u64, placed: &Placed, workload: &Arc<Workload>) -> Ass
         generation: Generation(generation),
         stopped: placed.stopped_by.clone(),
         pauses: placed.pauses.iter().filter_map(pause).collect(),
+        stop_at: None,
         draining: false,
     }
 }

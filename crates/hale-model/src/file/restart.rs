@@ -16,9 +16,13 @@ use super::{
 pub(super) fn restart(raw: RawRestart, cx: &Cx<'_>) -> RestartPolicy {
     check(&raw, cx);
     let base = match raw.preset.value() {
-        Some(RawPreset::Cluster) => {
-            RestartPolicy { max_restarts: 5, window: Duration::from_secs(300), ..RestartPolicy::default() }
-        }
+        Some(RawPreset::Cluster) => RestartPolicy {
+            max_restarts: 5,
+            window: Duration::from_secs(300),
+            max_restarts_given: true,
+            window_given: true,
+            ..RestartPolicy::default()
+        },
         None => RestartPolicy::default(),
     };
     let time = |field: Field<Span>, default| field.value().map_or(default, |it| it.0);
@@ -31,6 +35,8 @@ pub(super) fn restart(raw: RawRestart, cx: &Cx<'_>) -> RestartPolicy {
             Some(RawPolicy::Never) => RestartMode::Never,
             _ => RestartMode::Always,
         },
+        max_restarts_given: base.max_restarts_given || raw.max_restarts.as_set().is_some(),
+        window_given: base.window_given || raw.restart_window.as_set().is_some(),
         max_restarts: raw.max_restarts.value().unwrap_or(base.max_restarts),
         window: time(raw.restart_window, base.window),
         min_uptime: time(raw.min_uptime, base.min_uptime),

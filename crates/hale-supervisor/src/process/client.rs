@@ -1,7 +1,7 @@
 //! The agent's connection to the keeper: one task that owns it, and what it does when it breaks.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,8 +14,8 @@ use hale_health::{Exit, Time};
 use hale_keeper::{
     KeeperError, Launched, end_leftovers, launch, link,
     protocol::{
-        Answer, Empty, End, Event, ExitRecord, Hello, InstanceState, Message, Op, Request, Running,
-        SpawnFailure, Start, Stop, VERSION, Welcome,
+        Answer, Deadline, Empty, End, Event, ExitRecord, Hello, InstanceState, Key, Message, Op, Request,
+        Running, SpawnFailure, Start, Stop, VERSION, Welcome,
     },
 };
 use tokio::{
@@ -52,6 +52,8 @@ enum Order {
 #[derive(Debug, Default)]
 struct Stops {
     wanted: Mutex<HashMap<InstanceId, (i32, Duration)>>,
+    /// When instances are to be stopped by the keeper itself; the last word of each.
+    deadlines: Mutex<HashMap<InstanceId, (Option<Time>, Duration)>>,
     news: Notify,
 }
 
@@ -106,6 +108,11 @@ impl Client {
         let entry = wanted.entry(id).or_insert((signal, grace));
         entry.1 = entry.1.min(grace);
         drop(wanted);
+        self.stops.news.notify_one();
+    }
+
+    pub(super) fn stop_at(&self, id: InstanceId, at: Option<Time>, grace: Duration) {
+        self.stops.deadlines.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (at, grace));
         self.stops.news.notify_one();
     }
 
@@ -295,6 +302,21 @@ impl Task {
             self.next_id += 1;
             let stop = Stop { key: key_of(&id), signal, grace_ms: millis(grace) };
             self.connection.send(self.next_id, Op::Stop(stop)).await?;
+        }
+        self.send_deadlines().await
+    }
+
+    /// Those of one moment in one message: thousands are put off with each beat.
+    async fn send_deadlines(&mut self) -> io::Result<()> {
+        let all = std::mem::take(&mut *self.stops.deadlines.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut together: BTreeMap<(Option<u64>, u64), Vec<Key>> = BTreeMap::new();
+        for (id, (at, grace)) in all {
+            let at = at.map(Time::as_nanos);
+            together.entry((at, millis(grace))).or_default().push(key_of(&id));
+        }
+        for ((at, grace_ms), keys) in together {
+            self.next_id += 1;
+            self.connection.send(self.next_id, Op::Deadline(Deadline { keys, at, grace_ms })).await?;
         }
         Ok(())
     }

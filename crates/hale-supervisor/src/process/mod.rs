@@ -282,6 +282,10 @@ impl Runtime for ProcessRuntime {
         Some(Arc::new(prepared.surroundings))
     }
 
+    fn stop_at(&self, id: &InstanceId, at: Option<Time>, grace: Duration) {
+        self.client.stop_at(id.clone(), at, grace);
+    }
+
     fn forget(&self, id: &InstanceId) {
         self.client.forget(id.clone());
     }

@@ -155,7 +155,7 @@ impl Core {
     }
 
     /// Takes over what was left of a replica; the placement is given back where there is nothing to take over.
-    pub(super) fn adopt(&mut self, name: &str, it: Assignment) -> Option<Assignment> {
+    pub(super) fn adopt(&mut self, now: Time, name: &str, it: Assignment) -> Option<Assignment> {
         let Some(left) = self.left.replicas.remove(&it.name()) else { return Some(it) };
         let Some(unit) = self.units.get_mut(name) else { return Some(it) };
         let ordinal = it.ordinal;
@@ -186,7 +186,8 @@ impl Core {
             self.came_up.extend(it.workload.depends_on.iter().cloned());
         }
         let slot = unit.slot(ordinal);
-        (slot.generation, slot.wish) = (it.generation, it.wish());
+        (slot.generation, slot.wish) = (it.generation, it.wish(now));
+        slot.stop_at = it.stop_at;
         slot.spec = Some(Arc::clone(&it.workload));
         if let Some(instance) = instance.filter(|it| it.id.incarnation >= last) {
             if instance.gone {
@@ -210,7 +211,7 @@ impl Core {
                 // It is not placed: whatever was left under this name is what is declared.
                 let kept = left.kept.get_or_insert_default();
                 kept.generation = it.generation;
-                self.adopt(&spec.name, it);
+                self.adopt(now, &spec.name, it);
                 if let Some(unit) = self.units.get_mut(&spec.name) {
                     unit.slot(ordinal).spec = None;
                 }
@@ -275,6 +276,7 @@ impl Core {
         for (name, ordinal, kept) in std::mem::take(&mut self.left.adopted) {
             let Some(unit) = self.units.get_mut(&name) else { continue };
             unit.watch_as_told(ordinal, now);
+            unit.tell_stop_at(&self.world, ordinal);
             unit.sync_endpoint(ordinal, &self.world, "taken over by another agent");
             let wish = unit.slots.get(&ordinal).map(|slot| slot.wish.clone()).unwrap_or_default();
             let before = kept.as_ref().map_or_else(Wish::default, |kept| kept.wish.clone());

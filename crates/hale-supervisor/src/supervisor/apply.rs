@@ -32,6 +32,7 @@ impl Core {
         self.open()?;
         let mut declared = BTreeMap::new();
         for workload in list {
+            let workload = self.world.introduction.introduce(workload);
             let name = workload.name.clone();
             if declared.insert(name.clone(), workload).is_some() {
                 return Err(SupervisorError::Duplicate { name });

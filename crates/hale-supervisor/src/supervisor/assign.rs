@@ -12,11 +12,14 @@ use hale_health::{
 use hale_model::spec::Workload;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{
     apply::takes_new_instance,
     core::Core,
+    events::split,
     handle::{Applied, Change, SupervisorError},
+    slot::Slot,
     unit::probe,
 };
 use crate::clock::Clock;
@@ -34,6 +37,10 @@ pub struct Assignment {
     pub stopped: Option<String>,
     /// What is paused of it.
     pub pauses: Vec<PlacedPause>,
+    /// When it is to be ended unless it is told otherwise until then (S9): past that moment another node may have it. Its
+    /// runtime knows of it, too, and ends it even if this supervisor is dead. One that was ended so comes back only by
+    /// another [`super::SupervisorHandle::assign`] with a later moment, or none.
+    pub stop_at: Option<Time>,
     /// It is being given up: it is drained and ended, and shown as stopped for as long as it is placed here.
     pub draining: bool,
 }
@@ -42,15 +49,28 @@ impl Assignment {
     /// A replica that is simply to run.
     #[must_use]
     pub const fn new(workload: Arc<Workload>, ordinal: u32, generation: Generation) -> Self {
-        Self { workload, ordinal, generation, stopped: None, pauses: Vec::new(), draining: false }
+        Self {
+            workload,
+            ordinal,
+            generation,
+            stopped: None,
+            pauses: Vec::new(),
+            stop_at: None,
+            draining: false,
+        }
     }
 
     pub(super) fn name(&self) -> String {
         self.workload.replica_name(self.ordinal)
     }
 
-    pub(super) fn wish(&self) -> Wish {
-        Wish { stopped: self.stopped.clone(), draining: self.draining, pauses: self.pauses.clone() }
+    pub(super) fn wish(&self, now: Time) -> Wish {
+        Wish {
+            stopped: self.stopped.clone(),
+            draining: self.draining,
+            expired: self.stop_at.is_some_and(|at| at <= now),
+            pauses: self.pauses.clone(),
+        }
     }
 }
 
@@ -76,12 +96,18 @@ const OPERATOR: &str = "an operator";
 pub struct Wish {
     stopped: Option<String>,
     draining: bool,
+    expired: bool,
     pauses: Vec<PlacedPause>,
 }
 
 impl Wish {
+    /// Whether its time without word is over.
+    pub(super) const fn is_expired(&self) -> bool {
+        self.expired
+    }
+
     fn stop(&self) -> Option<By> {
-        self.stopped.clone().map(By::Person).or(self.draining.then_some(By::Declaration))
+        self.stopped.clone().map(By::Person).or((self.draining || self.expired).then_some(By::Declaration))
     }
 
     fn pauses(&self, now: Time, clock: &dyn Clock) -> Vec<(PauseScope, PauseInput)> {
@@ -138,7 +164,8 @@ impl Core {
     ) -> Result<Vec<Applied>, SupervisorError> {
         self.open()?;
         let mut placed: BTreeMap<String, Placed> = BTreeMap::new();
-        for it in list {
+        for mut it in list {
+            it.workload = self.world.introduction.introduce(it.workload);
             let of_one = placed.entry(it.workload.name.clone()).or_default();
             match of_one.get(&it.ordinal) {
                 Some(other) if other.generation == it.generation => {
@@ -256,11 +283,13 @@ impl Core {
         slot.spec = Some(Arc::clone(&it.workload));
         // One that was on its way out has nothing left of what was wished of it.
         let before = if wanted { slot.wish.clone() } else { Wish::default() };
-        slot.wish = it.wish();
-        let inputs = it.wish().since(&before, now, &*self.world.clock);
+        slot.stop_at = it.stop_at;
+        slot.wish = it.wish(now);
+        let inputs = slot.wish.since(&before, now, &*self.world.clock);
         if granted {
             unit.sync_endpoint(ordinal, &self.world, "its placement was granted anew");
         }
+        unit.tell_stop_at(&self.world, ordinal);
         unit.keep(&self.world, ordinal);
         if !same {
             self.redeclare(now, name, ordinal, &old_spec, replaced);
@@ -308,13 +337,13 @@ impl Core {
     /// Makes a replica ready to be created under its placement.
     /// False: something that was there before has to end first.
     fn arrive(&mut self, now: Time, name: &str, it: Assignment) -> bool {
-        let Some(it) = self.adopt(name, it) else { return true };
+        let Some(it) = self.adopt(now, name, it) else { return true };
         if self.left.ends(&it.name()) {
             self.left.wait(it);
             return false;
         }
         let Some(unit) = self.units.get_mut(name) else { return false };
-        let wish = it.wish();
+        let wish = it.wish(now);
         let arrival = Arrival {
             policy: Some(Arc::new(it.workload.policy.clone())),
             stopped: wish.stop(),
@@ -324,6 +353,7 @@ impl Core {
         unit.machine.arrive(it.ordinal, arrival);
         let slot = unit.slot(it.ordinal);
         (slot.generation, slot.spec, slot.wish) = (it.generation, Some(it.workload), wish);
+        slot.stop_at = it.stop_at;
         true
     }
 
@@ -349,6 +379,38 @@ impl Core {
                 }
             }
             self.feed_all(now, &name, |machine, now, out| machine.set_ordinals(now, wanted, of, out));
+            self.unsettled = true;
+        }
+    }
+
+    /// Puts off when replicas are to be ended, or no longer ends them.
+    pub(super) fn set_stop_at(&mut self, all: Vec<(String, Option<Time>)>) {
+        for (replica, at) in all {
+            let Some((workload, ordinal)) = split(&replica) else { continue };
+            let Some(unit) = self.units.get_mut(workload) else { continue };
+            if let Some(slot) = unit.slots.get_mut(&ordinal) {
+                slot.stop_at = at;
+                unit.tell_stop_at(&self.world, ordinal);
+                self.reschedule(workload);
+            }
+        }
+    }
+
+    /// Ends what nobody has said otherwise of.
+    pub(super) fn expire(&mut self, now: Time, name: &str) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let due = |slot: &&mut Slot| !slot.wish.expired && slot.stop_at.is_some_and(|at| at <= now);
+        let mut over = Vec::new();
+        for (ordinal, slot) in &mut unit.slots {
+            if let Some(slot) = Some(slot).filter(due) {
+                warn!(replica = slot.name, "its time without word of a server is over: it is ended");
+                let stopped = slot.wish.stop().is_some();
+                slot.wish.expired = true;
+                over.extend((!stopped).then_some(*ordinal));
+            }
+        }
+        for ordinal in over {
+            self.feed(now, name, ordinal, Input::Stop { by: By::Declaration });
             self.unsettled = true;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hale_health::{Elsewhere, ProbeKind, Status};
+use hale_health::{Elsewhere, ProbeKind, Status, Time};
 use hale_model::{spec::Workload, status::WorkloadStatus};
 use tokio::sync::oneshot;
 
@@ -63,6 +63,9 @@ pub(super) enum Command {
     Dependency {
         name: String,
         status: Option<Status>,
+    },
+    StopAt {
+        all: Vec<(String, Option<Time>)>,
     },
     Elsewhere {
         workload: String,

@@ -19,6 +19,7 @@ use super::{
     adopt::{Detached, Left},
     command::Command,
     handle::SupervisorError,
+    introduce::Introduction,
     unit::Unit,
 };
 use crate::{
@@ -74,6 +75,8 @@ pub(super) struct World {
     pub(super) guard: Option<Guard>,
     /// Where what a successor has to know is kept.
     pub(super) mementos: Option<Arc<dyn Mementos>>,
+    /// How far it goes with what workloads declare.
+    pub(super) introduction: Introduction,
     /// What the guard says, where there is one.
     pub(super) observer: Option<watch::Receiver<Observer>>,
     /// Tasks wait when it is full: the dispatcher takes from it before anything that makes more work.
@@ -163,6 +166,7 @@ impl Core {
         for name in &due {
             self.feed_all(now, name, |machine, now, out| machine.tick(now, out));
             self.tick_watchdogs(now, name);
+            self.expire(now, name);
             // What follows a restart may have waited long enough.
             self.unsettled |= self.units.get(name).is_some_and(|unit| !unit.rounds.is_empty());
         }

@@ -149,6 +149,9 @@ impl Core {
         self.feed_run(now, id, |incarnation| Input::Spawned { incarnation });
         if let Some(unit) = self.units.get_mut(&name) {
             unit.sync_endpoint(ordinal, &self.world, "started");
+            if unit.slots.get(&ordinal).is_some_and(|slot| slot.stop_at.is_some()) {
+                unit.tell_stop_at(&self.world, ordinal);
+            }
         }
         if let Some((exit, at)) = early.exit {
             self.on_exited(now, id, exit, at);

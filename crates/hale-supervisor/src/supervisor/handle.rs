@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hale_health::{Elsewhere, ProbeKind, Status};
+use hale_health::{Elsewhere, ProbeKind, Status, Time};
 use hale_model::{
     spec::Workload,
     status::{ReplicaStatus, WorkloadStatus},
@@ -151,6 +151,16 @@ impl SupervisorHandle {
     /// [`SupervisorError::Duplicate`] when one placement is there twice; nothing is changed then.
     pub async fn assign(&self, assignments: Vec<Assignment>) -> Result<Vec<Applied>, SupervisorError> {
         self.ask(|answer| Command::Assign { assignments, answer }).await?
+    }
+
+    /// Puts off when placed replicas are to be ended (S9), by name; `None`: no longer at all. Cheap: to be called with each
+    /// acknowledged beat. One whose moment has come is not brought back by this, only by
+    /// [`SupervisorHandle::assign`]: another node may have it.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Closed`].
+    pub async fn set_stop_at(&self, all: Vec<(String, Option<Time>)>) -> Result<(), SupervisorError> {
+        self.commands.send(Command::StopAt { all }).await.map_err(|_| SupervisorError::Closed)
     }
 
     /// Tells what goes on with the replicas of a workload on other nodes (H20). It holds until it is told otherwise,

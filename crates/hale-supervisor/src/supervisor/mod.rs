@@ -23,6 +23,7 @@ mod commands;
 mod core;
 mod events;
 mod handle;
+mod introduce;
 mod notes;
 mod notify;
 mod roll;
@@ -44,6 +45,7 @@ use tracing::error;
 pub use self::{
     assign::{Assignment, PlacedPause, Wish},
     handle::{Applied, Change, Pause, SupervisorError, SupervisorHandle},
+    introduce::{HealthProbes, Introduction},
     roll::Rolling,
 };
 use self::{
@@ -90,6 +92,8 @@ pub struct Options {
     pub guard: Option<Guard>,
     /// Where it keeps what its successor has to know (N6), if there is to be one.
     pub mementos: Option<Arc<dyn Mementos>>,
+    /// How far it goes with what workloads declare (N18).
+    pub introduction: Introduction,
     /// For jitter and spread.
     pub seed: u64,
 }
@@ -115,6 +119,7 @@ impl Options {
             clock: Arc::new(BootClock),
             guard: None,
             mementos: None,
+            introduction: Introduction::default(),
             seed,
         }
     }
@@ -160,6 +165,7 @@ impl Supervisor {
             observer: options.guard.as_ref().map(Guard::observer),
             guard: options.guard,
             mementos: options.mementos,
+            introduction: options.introduction,
             back,
         };
         tokio::spawn(dispatch(Core::new(world, versions, options.seed), inbox, Arc::clone(&clock)));

@@ -34,6 +34,8 @@ pub(super) struct Slot {
     pub(super) spec: Option<Arc<Workload>>,
     /// What is wished of it beside running, as it was placed.
     pub(super) wish: Wish,
+    /// When it is to be ended unless it is told otherwise until then.
+    pub(super) stop_at: Option<Time>,
     /// What takes its place once nothing of it is left.
     pub(super) next: Option<Box<Assignment>>,
     /// Its last run.
@@ -83,7 +85,17 @@ pub(super) struct Early {
 impl Slot {
     pub(super) fn new(name: String, generation: Generation) -> Self {
         let wish = Wish::default();
-        Self { name, generation, spec: None, wish, next: None, run: None, told: None, forensics: None }
+        Self {
+            name,
+            generation,
+            spec: None,
+            wish,
+            stop_at: None,
+            next: None,
+            run: None,
+            told: None,
+            forensics: None,
+        }
     }
 
     /// The run of this number, if it is the last one.

@@ -82,7 +82,9 @@ impl Unit {
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let rounds = self.rounds.iter().filter_map(|round| round.until);
         let watchdogs = if self.is_notified() { self.watchdogs_deadline() } else { None };
-        self.machine.next_deadline().into_iter().chain(rounds).chain(watchdogs).min()
+        let stops =
+            self.slots.values().filter(|slot| !slot.wish.is_expired()).filter_map(|slot| slot.stop_at);
+        self.machine.next_deadline().into_iter().chain(rounds).chain(stops).chain(watchdogs).min()
     }
 
     pub(super) fn slot(&mut self, ordinal: u32) -> &mut Slot {
@@ -125,6 +127,14 @@ impl Unit {
         }
         touched.into_iter().for_each(|ordinal| self.keep(world, ordinal));
         changed
+    }
+
+    /// Tells the runtime when it is to end a replica by itself: once the drain that begins then is over.
+    pub(super) fn tell_stop_at(&self, world: &World, ordinal: u32) {
+        let Some(slot) = self.slots.get(&ordinal) else { return };
+        let Some(run) = slot.run.as_ref().filter(|run| run.started.is_some()) else { return };
+        let stop = &self.spec_of(ordinal).policy.stop;
+        world.runtime.stop_at(&run.id, slot.stop_at.map(|at| at + stop.drain), stop.grace);
     }
 
     /// Keeps what a successor has to know of a replica.
