@@ -142,18 +142,19 @@ impl Planner {
         self.dirty_nodes.clear();
     }
 
-    /// Silent nodes are counted and not only lost ones: nodes cut off together are silent together, but pass the third
-    /// beat one by one, and the first of them must not be taken out before it is known that it is all of them. When
-    /// only lost ones are left, those are what the rule counts (S6).
+    /// When the first of the silent nodes would be lost, the silent ones are counted and not only those that are lost:
+    /// nodes cut off together are silent together, but pass the third beat one by one, and the first of them must not
+    /// be taken out before it is known that it is all of them. A beat later silent and lost is the same (S6).
     fn judge_brake(&mut self, draft: &mut Draft) {
         let now = draft.now;
-        let known = self.nodes.values().filter(|it| it.record.is_some());
-        let (mut all, mut silent) = (0_u32, 0_u32);
-        for node in known {
+        let (mut all, mut silent, mut losing) = (0_u32, 0_u32, self.braked.is_some());
+        for node in self.nodes.values().filter(|it| it.record.is_some()) {
             all += 1;
-            silent += u32::from(node.silent_for(now).is_some_and(|it| it >= self.options.suspect_after()));
+            let silent_for = node.silent_for(now).unwrap_or_default();
+            silent += u32::from(silent_for >= self.options.suspect_after());
+            losing |= silent_for >= self.options.lost_after() && !node.lost();
         }
-        let brake = silent >= 2 && f64::from(silent) >= self.options.brake_at * f64::from(all);
+        let brake = losing && silent >= 2 && f64::from(silent) >= self.options.brake_at * f64::from(all);
         match (brake && now >= self.patience, self.braked) {
             (true, None) => {
                 self.set_brake(draft, Some(now));

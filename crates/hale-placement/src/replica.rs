@@ -267,6 +267,16 @@ impl Planner {
             self.wake(&replica.workload, at);
             return;
         }
+        // A new declaration that does not come up is for the update to take back.
+        let may_go_back = self.workloads.get(&replica.workload).and_then(|it| it.record.as_ref());
+        let may_go_back = may_go_back
+            .is_some_and(|it| it.previous.is_some() && replica.spec.declared.rollout.auto_rollback);
+        if slot.record.cause == PlacementCause::Updated
+            && trouble.cause == PlacementCause::Unhealthy
+            && may_go_back
+        {
+            return;
+        }
         let (node, moves) = (slot.record.node.clone(), slot.record.moves);
         let moved = matches!(trouble.cause, PlacementCause::Failed | PlacementCause::Unhealthy);
         let another = New {

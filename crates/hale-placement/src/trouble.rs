@@ -103,7 +103,7 @@ impl Planner {
         slots
             .filter_map(|slot| {
                 let node =
-                    self.nodes.get(&slot.record.node).filter(|it| it.record.is_some() && !it.connected())?;
+                    self.nodes.get(&slot.record.node).filter(|it| it.record.is_some() && !it.ready())?;
                 let millis = slot.record.fence_ms?;
                 Some(node.fence()? + std::time::Duration::from_millis(millis))
             })

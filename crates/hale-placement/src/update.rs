@@ -90,8 +90,7 @@ impl Planner {
                     standing.outdated.push(ordinal);
                     continue;
                 }
-                let reachable =
-                    self.nodes.get(&slot.record.node).is_some_and(|it| it.connected() && !it.lost());
+                let reachable = self.nodes.get(&slot.record.node).is_some_and(|it| it.ready());
                 if reachable && wanted.len() == 1 {
                     let fence = spec.fence_ms();
                     self.regrant(draft, generation, |it| {
