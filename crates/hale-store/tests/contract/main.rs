@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test helper that can't help fails the test")]
 
+mod backup;
 mod cluster;
 mod db;
 mod events;
+mod faults;
 mod file;
 mod make;
 
