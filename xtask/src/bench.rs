@@ -3,7 +3,9 @@
 //! Each measures beside a peer or a lower limit in the same run, because a ratio holds on a shared machine where a
 //! time does not. Each is one file of this folder with a `run`.
 
+mod events;
 mod gateway;
+mod heartbeats;
 mod kit;
 mod probes;
 mod restart;
@@ -33,6 +35,10 @@ enum Which {
     Gateway,
     /// CPU and memory of a thousand supervised replicas.
     Thousand,
+    /// What a beat costs, and how soon a change is durable and visible (O12).
+    Heartbeats,
+    /// Many readers of the event stream, and many events (O14).
+    Events,
 }
 
 /// One benchmark: its name and how it is run.
@@ -45,6 +51,8 @@ const ALL: &[Bench] = &[
     (Which::Start, start::run),
     (Which::Gateway, gateway::run),
     (Which::Thousand, thousand::run),
+    (Which::Heartbeats, heartbeats::run),
+    (Which::Events, events::run),
 ];
 
 /// Runs those asked for, one after the other, and fails if one does.

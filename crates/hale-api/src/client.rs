@@ -1,6 +1,7 @@
 //! The typed client.
 
 mod stream;
+mod webhooks;
 
 use std::{io, path::Path, time::Duration};
 

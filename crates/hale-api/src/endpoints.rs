@@ -50,6 +50,9 @@ pub struct EndpointSet {
     pub none_ready_since: Option<Timestamp>,
     /// By replica name.
     pub endpoints: Vec<Endpoint>,
+    /// The trace of what changed it last (O2); stays within hale.
+    #[serde(skip)]
+    pub traceparent: Option<String>,
 }
 
 impl EndpointSet {

@@ -17,6 +17,7 @@ pub mod proto;
 mod sse;
 mod tls;
 mod transport;
+pub mod webhooks;
 pub mod wire;
 
 pub use client::{Client, ClientError, Collection, EventStream, Followed, LogStream, encode};

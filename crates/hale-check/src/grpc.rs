@@ -53,11 +53,13 @@ impl GrpcCheck {
 
     pub(crate) async fn run(&self, timeout: Duration) -> CheckResult {
         let mut trace = Trace::new();
-        match tokio::time::timeout(timeout, self.ask(timeout, &mut trace)).await {
+        let mut result = match tokio::time::timeout(timeout, self.ask(timeout, &mut trace)).await {
             Ok(Ok(())) => CheckResult::success(trace.finish()),
             Ok(Err(fault)) => CheckResult::failure(fault, trace.finish()),
             Err(_) => CheckResult::failure(trace.timed_out(&self.place, timeout), trace.finish()),
-        }
+        };
+        result.traceparent = trace.parent.map(String::into_boxed_str);
+        result
     }
 
     async fn ask(&self, timeout: Duration, trace: &mut Trace) -> Result<(), Fault> {
@@ -74,20 +76,24 @@ impl GrpcCheck {
         // Dropping the sender ends the connection, and with it this task; dropping this future aborts it.
         let _connection = AbortOnDrop(tokio::spawn(async move { drop(connection.await) }));
         let answer =
-            sender.send_request(self.request(timeout)?).await.map_err(|error| self.broken(&error))?;
+            sender.send_request(self.request(timeout, trace)?).await.map_err(|error| self.broken(&error))?;
         trace.timings.first_byte = Some(trace.began.elapsed());
         trace.stage = Stage::Answer;
         self.read(answer).await
     }
 
-    fn request(&self, timeout: Duration) -> Result<Request<Full<Bytes>>, Fault> {
+    fn request(&self, timeout: Duration, trace: &Trace) -> Result<Request<Full<Bytes>>, Fault> {
         let scheme = if self.trust.is_some() { "https" } else { "http" };
-        Request::post(format!("{scheme}://{}/grpc.health.v1.Health/Check", self.place))
+        let mut request = Request::post(format!("{scheme}://{}/grpc.health.v1.Health/Check", self.place))
             .version(http::Version::HTTP_2)
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header("user-agent", concat!("hale-probe/", env!("CARGO_PKG_VERSION")))
-            .header("grpc-timeout", format!("{}m", timeout.as_millis().clamp(1, 99_999_999)))
+            .header("grpc-timeout", format!("{}m", timeout.as_millis().clamp(1, 99_999_999)));
+        if let Some(parent) = &trace.parent {
+            request = request.header("traceparent", parent);
+        }
+        request
             .body(Full::new(self.message.clone()))
             .map_err(|error| Fault::prober(format!("could not form a request for {}: {error}", self.place)))
     }

@@ -22,6 +22,8 @@ pub(crate) struct Trace {
     pub(crate) began: Instant,
     pub(crate) stage: Stage,
     pub(crate) timings: Timings,
+    /// What goes with the request, where it can and traces are told (O2).
+    pub(crate) parent: Option<String>,
 }
 
 /// What a check is waiting for.
@@ -48,7 +50,8 @@ impl Stage {
 
 impl Trace {
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), stage: Stage::Dns, timings: Timings::default() }
+        let parent = hale_model::trace::new();
+        Self { began: Instant::now(), stage: Stage::Dns, timings: Timings::default(), parent }
     }
 
     /// The timings of a check that ends now.

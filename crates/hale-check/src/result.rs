@@ -37,12 +37,14 @@ pub struct CheckResult {
     pub snippet: Option<Box<str>>,
     /// Something a person should know although the check succeeded: a redirect to another host (H7).
     pub warning: Option<Box<str>>,
+    /// The `traceparent` that went with the request, where one did (O2).
+    pub traceparent: Option<Box<str>>,
 }
 
 impl CheckResult {
     /// A success that took so long.
     pub(crate) const fn success(timings: Timings) -> Self {
-        Self { verdict: Verdict::Success, timings, http_status: None, snippet: None, warning: None }
+        Self { verdict: Verdict::Success, timings, http_status: None, snippet: None, warning: None, traceparent: None }
     }
 
     /// A failure that took so long.
@@ -53,6 +55,7 @@ impl CheckResult {
             http_status: None,
             snippet: None,
             warning: None,
+            traceparent: None,
         }
     }
 

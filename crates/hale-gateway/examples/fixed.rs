@@ -24,6 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         balance: Balance::LeastRequest,
         none_ready_since: None,
         endpoints: endpoints.collect::<Result<_, std::net::AddrParseError>>()?,
+        traceparent: None,
     };
     let (registry, source) = watch::channel(Arc::new(set));
     let metrics = Metrics::register(&mut Registry::default());

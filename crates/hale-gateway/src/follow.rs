@@ -298,7 +298,9 @@ impl Follower {
                 let told = self.read(service);
                 talk.revision(told.set.revision);
                 let set = told.set.clone();
-                self.catalog.put(told);
+                let (service, revision) = (set.service.as_str(), set.revision);
+                let span = hale_api::model::trace_span!(next set.traceparent.as_deref(), "gateway", service, revision);
+                span.in_scope(|| self.catalog.put(told));
                 talk.quiets.note(&set);
             }
             Some(FromServer::Gone(name)) => {

@@ -26,6 +26,7 @@ fn set(ready: &[bool]) -> Arc<EndpointSet> {
         balance: Balance::LeastRequest,
         none_ready_since: None,
         endpoints: endpoints.collect(),
+        traceparent: None,
     })
 }
 

@@ -21,7 +21,16 @@ pub(crate) struct Told {
 /// Reads a service. What makes no sense in it is left out: the rest of it, and other services, go on.
 pub(crate) fn service(told: proto::Service) -> Told {
     let mut wrong = Vec::new();
-    let proto::Service { name, revision, listen, balance, none_ready_since, endpoints, protocol: _ } = told;
+    let proto::Service {
+        name,
+        revision,
+        listen,
+        balance,
+        none_ready_since,
+        endpoints,
+        protocol: _,
+        traceparent,
+    } = told;
     let listen =
         (!listen.is_empty()).then(|| listen.parse().map_err(|_| wrong.push(format!("listen {listen:?}"))));
     let balance = match balance.as_str() {
@@ -32,7 +41,8 @@ pub(crate) fn service(told: proto::Service) -> Told {
     let none_ready_since = none_ready_since.and_then(|micros| Timestamp::from_microsecond(micros).ok());
     let endpoints =
         endpoints.into_iter().filter_map(|it| endpoint(it).map_err(|why| wrong.push(why)).ok()).collect();
-    let set = EndpointSet { service: name, revision, balance, none_ready_since, endpoints };
+    let traceparent = Some(traceparent).filter(|it| !it.is_empty());
+    let set = EndpointSet { service: name, revision, balance, none_ready_since, endpoints, traceparent };
     Told { listen: listen.and_then(Result::ok), set, wrong }
 }
 

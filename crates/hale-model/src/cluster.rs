@@ -503,10 +503,22 @@ pub struct WebhookRecord {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
+    /// What a person asked to be sent again last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
+}
+
+/// Events that are to be sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// Rises with every request; [`WebhookCursor::replayed`] says which was seen to.
+    pub number: u64,
+    /// Their ids. With those of earlier requests that were not seen to yet.
+    pub events: BTreeSet<u64>,
 }
 
 /// How far a webhook has been delivered to. Written by the server that holds the lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WebhookCursor {
     /// The webhook.
     pub name: String,
@@ -518,6 +530,9 @@ pub struct WebhookCursor {
     pub last: Option<String>,
     /// When that was.
     pub last_at: Option<Timestamp>,
+    /// The number of the last [`Replay`] that was seen to.
+    #[serde(default)]
+    pub replayed: u64,
 }
 
 /// An event that was not delivered.

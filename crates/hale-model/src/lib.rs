@@ -13,6 +13,7 @@ pub mod lint;
 pub mod report;
 pub mod spec;
 pub mod status;
+pub mod trace;
 
 pub use expand::expand;
 pub use hale_health::{Exit, Generation, Incarnation, Phase, ProbeKind, Reason, Status};

@@ -79,4 +79,7 @@ pub struct EndpointReport {
     pub draining: bool,
     /// Why this changed.
     pub reason: String,
+    /// The trace that it belongs to (O2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }

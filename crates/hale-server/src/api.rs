@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Control, Registry, TokenSet, access::Access, host, idempotency::Answers, operations::Operations,
-    problems::Refusal, routes, surface::Surface,
+    problems::Refusal, routes, stream::Stream, surface::Surface, webhooks::Book,
 };
 
 /// Gives the metrics in the form that the scraper's `Accept` asks for: content type and text.
@@ -37,6 +37,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Who may ask.
     pub tokens: TokenSet,
+    /// Who is told of events by webhooks; `None`: nobody can be.
+    pub webhooks: Option<Book>,
     /// Whether it is served on a loopback address, so that the `Host` header must name this machine (S25).
     pub loopback: bool,
     /// Cancelled when serving is to end: streams end then.
@@ -50,6 +52,7 @@ pub(crate) struct Api(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) parts: Parts,
     pub(crate) operations: Operations,
+    pub(crate) stream: Stream,
     pub(crate) log_streams: Arc<tokio::sync::Semaphore>,
     rates: DefaultKeyedRateLimiter<String>,
     pub(crate) answers: Answers,
@@ -73,9 +76,12 @@ const BURST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 /// The most log streams at once: each has a thread.
 const LOG_STREAMS: usize = 64;
 
-/// The API, ready to be served.
+/// The API, ready to be served. Starts the task that its event streams share: is called inside a runtime.
 pub fn router(parts: Parts) -> Router {
+    let stream = Stream::new(parts.store.clone());
+    tokio::spawn(stream.clone().run(parts.end.clone()));
     let api = Api(Arc::new(Shared {
+        stream,
         operations: Operations::default(),
         log_streams: Arc::new(tokio::sync::Semaphore::new(LOG_STREAMS)),
         rates: RateLimiter::keyed(Quota::per_second(PER_SECOND).allow_burst(BURST)),

@@ -13,14 +13,17 @@ mod guard;
 mod host;
 mod idempotency;
 mod list;
+pub mod metrics;
 mod openapi;
 mod operations;
 mod problems;
 pub mod registry;
 mod routes;
 mod serve;
+mod stream;
 mod surface;
 mod tls;
+pub mod webhooks;
 
 pub use api::{Metrics, Parts, router};
 pub use auth::{ADMIN_FILE, Caller, Denied, TokenSet, admin_token, cli_token, keep_token, make_token};

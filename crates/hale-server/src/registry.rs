@@ -31,6 +31,8 @@ struct Inner {
     /// By service.
     services: BTreeMap<String, Declared>,
     nodes: HashMap<String, Node>,
+    /// The trace of the change that is published now (O2).
+    cause: Option<String>,
 }
 
 type Generations = BTreeMap<u64, EndpointReport>;
@@ -82,6 +84,7 @@ impl Registry {
                 replicas: HashMap::new(),
                 services: BTreeMap::new(),
                 nodes: HashMap::new(),
+                cause: None,
             }),
         }
     }
@@ -112,6 +115,7 @@ impl Registry {
                 balance: service.balance,
                 none_ready_since: Some(Timestamp::now()),
                 endpoints: Vec::new(),
+                traceparent: None,
             };
             let declared = Declared {
                 workload: workload.to_owned(),
@@ -142,7 +146,10 @@ impl Registry {
             return Vec::new();
         }
         generations.insert(report.generation, report.clone());
-        inner.publish(&report.workload)
+        inner.cause.clone_from(&report.traceparent);
+        let changes = inner.publish(&report.workload);
+        inner.cause = None;
+        changes
     }
 
     /// Takes a replica out that is no longer declared, with all of its generations.
@@ -271,6 +278,7 @@ impl Inner {
                 balance: declared.service.balance,
                 none_ready_since: None,
                 endpoints,
+                traceparent: self.cause.clone(),
             };
             let ready = set.ready().count();
             if ready == 0 {

@@ -9,6 +9,7 @@ pub(crate) mod outcomes;
 pub(crate) mod page;
 pub(crate) mod services;
 pub(crate) mod status;
+pub(crate) mod webhooks;
 
 use hale_api::{
     Code,
@@ -33,6 +34,7 @@ pub(crate) fn all(surface: Surface) -> Surface {
     let surface = acting(surface);
     let surface = history(surface);
     let surface = traffic(surface);
+    let surface = webhooks::routes(surface);
     open(surface)
 }
 

@@ -116,10 +116,12 @@ fn asked(id: InstanceId, probe: ProbeKind, started_at: Time, result: CheckResult
     let incarnation: Incarnation = id.incarnation;
     let excerpt = result.snippet.map(|it| it[..it.floor_char_boundary(EXCERPT)].to_owned());
     let took = result.timings.total;
+    let traceparent = result.traceparent.map(String::from);
     if let Some(warning) = result.warning {
         tracing::debug!(replica = id.replica, probe = probe.as_str(), %warning, "check succeeded with a warning");
     }
-    Asked { id, outcome: Outcome { incarnation, probe, verdict: result.verdict, started_at, took }, excerpt }
+    let outcome = Outcome { incarnation, probe, verdict: result.verdict, started_at, took };
+    Asked { id, outcome, excerpt, traceparent }
 }
 
 /// The same number for the same name, whenever and wherever.
@@ -176,7 +178,7 @@ fn not_made(ask: &Ask, error: &CompileError) -> Asked {
     let verdict = Verdict::failure(Reason::ProberError, error.to_string());
     let (incarnation, probe, started_at) = (ask.id.incarnation, ask.kind, BootClock.now());
     let outcome = Outcome { incarnation, probe, verdict, started_at, took: Duration::ZERO };
-    Asked { id: ask.id.clone(), outcome, excerpt: None }
+    Asked { id: ask.id.clone(), outcome, excerpt: None, traceparent: None }
 }
 
 /// The prober as the driver holds it.

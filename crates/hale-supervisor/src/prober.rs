@@ -41,6 +41,8 @@ pub struct Asked {
     pub outcome: Outcome,
     /// The beginning of what was answered, where something was: for forensics (H25).
     pub excerpt: Option<String>,
+    /// The `traceparent` that went with the request, where one did (O2).
+    pub traceparent: Option<String>,
 }
 
 /// What asks.

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hale_api::events::type_matches;
 use hale_model::{ProbeKind, Status, event::EventData};
 
+use crate::{remote::webhook::WebhookArgs, telemetry::TelemetryArgs};
+
 /// Keeps what you run healthy, and shows it.
 #[derive(Debug, Parser)]
 #[command(
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Pause(PauseArgs),
     /// Ends a pause.
     Resume(ResumeArgs),
+    /// Delivers events to addresses of yours.
+    Webhook(WebhookArgs),
     /// Says whether workload files are right, without running anything.
     Check(CheckArgs),
     /// Prints how long each probe takes to detect, to gate and to restart, before anything runs.
@@ -153,12 +157,8 @@ pub(crate) struct UpArgs {
     /// Refuses workloads that would run as root.
     #[arg(long, env = "HALE_NO_ROOT")]
     pub(crate) no_root: bool,
-    /// What is logged to standard error, beside the lines about changes: a level, or directives as in `RUST_LOG`.
-    #[arg(long, env = "HALE_LOG", value_name = "LEVEL", default_value = "error")]
-    pub(crate) log: String,
-    /// How it is logged.
-    #[arg(long, env = "HALE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
-    pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
     /// How changes are printed: lines for people, or one CloudEvent a line.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
@@ -185,12 +185,8 @@ pub(crate) struct GatewayArgs {
     /// Where /healthz, /readyz and /metrics are served; port 0 picks one [default: nowhere].
     #[arg(long, env = "HALE_HEALTH_LISTEN", value_name = "ADDR")]
     pub(crate) health_listen: Option<SocketAddr>,
-    /// What is logged to standard error: a level, or directives as in `RUST_LOG`.
-    #[arg(long, env = "HALE_LOG", value_name = "LEVEL", default_value = "info")]
-    pub(crate) log: String,
-    /// How it is logged.
-    #[arg(long, env = "HALE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
-    pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
 }
 
 /// The keeper.
@@ -383,7 +379,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A type of event, or several with commas between.
-fn parse_event_type(words: &str) -> Result<String, String> {
+pub(crate) fn parse_event_type(words: &str) -> Result<String, String> {
     let known = |word: &str| EventData::TYPES.iter().any(|kind| type_matches(word, kind));
     match words.split(',').find(|word| !known(word.trim())) {
         None => Ok(words.to_owned()),

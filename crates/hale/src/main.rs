@@ -7,6 +7,7 @@ mod gateway;
 mod local;
 mod output;
 mod remote;
+mod telemetry;
 mod up;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Start(args) => remote::act::run(Verb::Start, args),
         Command::Pause(args) => remote::act::pause(args),
         Command::Resume(args) => remote::act::resume(args),
+        Command::Webhook(args) => remote::webhook::run(args),
         Command::Check(args) => local::check::run(args),
         Command::Plan(args) => local::plan::run(args),
         Command::Probe(args) => local::probe::run(args),

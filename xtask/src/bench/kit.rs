@@ -35,6 +35,48 @@ impl Running {
     }
 }
 
+/// A program that is listened to, and killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Talking {
+    running: Running,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+}
+
+impl Talking {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Command) -> Result<Self, String> {
+        use std::io::{BufRead, BufReader};
+
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let failed = |error: &dyn std::fmt::Display| format!("cannot run: {error}");
+        let mut child = command.spawn().map_err(|error| failed(&error))?;
+        let out = child.stdout.take().ok_or_else(|| failed(&"it has no output"))?;
+        Ok(Self { running: Running(child), lines: BufReader::new(out).lines() })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Waits for the next line that begins with a word.
+    pub(crate) fn line(&mut self, word: &str) -> Result<String, String> {
+        for line in self.lines.by_ref() {
+            let line = line.map_err(|error| error.to_string())?;
+            if line.split(' ').next() == Some(word) {
+                return Ok(line);
+            }
+        }
+        Err(format!("it ended without the line {word:?}"))
+    }
+}
+
+/// The number after a word of a line.
+pub(crate) fn field(line: &str, word: &str) -> Result<f64, String> {
+    let mut words = line.split_whitespace().skip_while(|it| *it != word).skip(1);
+    words.next().and_then(|it| it.parse().ok()).ok_or_else(|| format!("no {word} in {line:?}"))
+}
+
 /// CPU time of a process so far, user and system, without that of its children, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/stat");

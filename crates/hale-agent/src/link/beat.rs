@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hale_api::proto;
+use hale_model::{trace, trace_span};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -21,6 +22,33 @@ const MOST_EVENTS_IN_FLIGHT: u64 = 2000;
 
 /// How often resources go along.
 const RESOURCES_EVERY: Duration = Duration::from_secs(30);
+
+impl Link {
+    /// The spans of a beat, one for each trace that a replica in it is told in (O2): once, with what changed. They end
+    /// when it was sent.
+    fn traced(&mut self, beat: &mut proto::Beat) -> Vec<tracing::Span> {
+        let mut spans = Vec::new();
+        let sequence = beat.sequence;
+        for replica in beat.replicas.iter_mut().filter(|it| !it.traceparent.is_empty()) {
+            let told = self.traces.insert(replica.generation, replica.traceparent.clone());
+            if told.as_ref() == Some(&replica.traceparent) {
+                replica.traceparent.clear();
+                continue;
+            }
+            let (workload, ordinal) = (replica.workload.as_str(), replica.ordinal);
+            let span = trace_span!(next Some(&replica.traceparent), "beat", sequence, workload, ordinal);
+            if let Some(own) = trace::of(&span) {
+                replica.traceparent.clone_from(&own);
+                beat.traceparent = own;
+            }
+            spans.push(span);
+        }
+        for generation in &beat.gone {
+            self.traces.remove(generation);
+        }
+        spans
+    }
+}
 
 impl Link {
     /// Tells what is new; when that is nothing, that the node lives.
@@ -85,6 +113,7 @@ impl Link {
         if let Some(last) = beat.events.last() {
             session.event_sent = last.number;
         }
+        let _sending = self.traced(&mut beat);
         if session.send_beat(beat) {
             self.parts.metrics.beats_sent.inc();
         }

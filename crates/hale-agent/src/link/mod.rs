@@ -95,6 +95,8 @@ pub(crate) struct Link {
     lost_track_seen: u64,
     /// Placements that were told gone in this session, though nothing of them was ever here.
     told_gone: std::collections::BTreeSet<u64>,
+    /// By placement: the trace that it was told in last.
+    traces: std::collections::BTreeMap<u64, String>,
 }
 
 /// The ends of a link that others hold.
@@ -126,6 +128,7 @@ impl Link {
             resync: false,
             lost_track_seen: 0,
             told_gone: std::collections::BTreeSet::new(),
+            traces: std::collections::BTreeMap::new(),
         }
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn replica(
         reason: endpoint.map(|it| it.reason.clone()).unwrap_or_default(),
         usage: None,
         version: 0,
-        traceparent: String::new(),
+        traceparent: endpoint.and_then(|it| it.traceparent.clone()).unwrap_or_default(),
     }
 }
 

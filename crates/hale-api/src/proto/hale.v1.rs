@@ -1017,6 +1017,9 @@ pub struct Service {
     pub none_ready_since: ::core::option::Option<i64>,
     #[prost(message, repeated, tag = "7")]
     pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+    /// W3C trace context of what changed it last, when tracing is on (O2).
+    #[prost(string, tag = "8")]
+    pub traceparent: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Endpoint {

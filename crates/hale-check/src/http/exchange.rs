@@ -64,6 +64,7 @@ impl HttpCheck {
             Err(_) => CheckResult::failure(trace.timed_out(&self.place, timeout), trace.finish()),
         };
         result.http_status = status;
+        result.traceparent = trace.parent.map(String::into_boxed_str);
         result
     }
 
@@ -97,8 +98,12 @@ impl HttpCheck {
 
     /// One request. A kept connection that turns out to be stale is replaced by a fresh one, once.
     async fn ask(&self, to: &Destination, hops: u8, trace: &mut Trace) -> Result<Received, Fault> {
-        let redirected = if hops > 0 { self.request_for(to) } else { Vec::new() };
-        let request = if hops > 0 { &redirected[..] } else { &self.request[..] };
+        let other = match &trace.parent {
+            Some(parent) => self.with_header(to, hops, &format!("traceparent: {parent}\r\n")),
+            None if hops > 0 => self.request_for(to),
+            None => Vec::new(),
+        };
+        let request = if other.is_empty() { &self.request[..] } else { &other[..] };
         if hops == 0
             && let Some(kept) = self.take_kept()
         {
@@ -114,6 +119,16 @@ impl HttpCheck {
         self.exchange(stream, request, trace, Reuse { keep: hops == 0, kept: false })
             .await
             .map_err(|(fault, _)| fault)
+    }
+
+    /// The request for a destination, with one header more.
+    fn with_header(&self, to: &Destination, hops: u8, line: &str) -> Vec<u8> {
+        let mut request = if hops > 0 { self.request_for(to) } else { self.request.to_vec() };
+        // After the first two lines, which are those of the request and the host.
+        let lines = request.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let at = lines.take(2).last().unwrap_or(0);
+        request.splice(at..at, line.bytes());
+        request
     }
 
     async fn secure(
@@ -204,6 +219,6 @@ pub(crate) fn too_many_redirects() -> Fault {
 impl Trace {
     /// Goes on with a check that began earlier and was answered by a redirect.
     pub(crate) fn resume(began: Instant) -> Self {
-        Self { began, stage: Stage::Connect, timings: crate::Timings::default() }
+        Self { began, stage: Stage::Connect, ..Self::new() }
     }
 }

@@ -326,6 +326,7 @@ pub(crate) fn set(endpoints: Vec<Endpoint>) -> Arc<EndpointSet> {
         balance: Balance::RoundRobin,
         none_ready_since,
         endpoints,
+        traceparent: None,
     })
 }
 

@@ -105,6 +105,12 @@ pub(super) fn missing(span: Span, message: impl Into<String>) -> Problem {
     Problem::new(span, Code::MissingField, message)
 }
 
+/// Whether a text is a DNS label (RFC 1123), as names of all kinds are (C1).
+#[must_use]
+pub fn is_label(text: &str) -> bool {
+    label_fault(text).is_none()
+}
+
 /// What is wrong with a DNS label (RFC 1123), if anything is.
 pub(super) fn label_fault(text: &str) -> Option<&'static str> {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

@@ -300,6 +300,7 @@ fn service(set: &EndpointSet, declared: &Service) -> proto::Service {
         .to_owned(),
         none_ready_since: set.none_ready_since.map(micros),
         endpoints: set.endpoints.iter().map(endpoint).collect(),
+        traceparent: set.traceparent.clone().unwrap_or_default(),
     }
 }
 

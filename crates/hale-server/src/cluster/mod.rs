@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use hale_model::{cluster::ClusterRecord, report::EndpointReport};
+use hale_model::{cluster::ClusterRecord, report::EndpointReport, trace, trace_span};
 use hale_store::{
     Store, StoreError,
     cluster::{Change, Changes, Guard, Key, Kind, Record, Write, WriteError},
@@ -329,7 +329,13 @@ impl Shared {
 
     /// Tells the registry how an instance is.
     pub(crate) fn publish(&self, report: &EndpointReport) {
-        let changes = self.registry.apply(report);
+        let (replica, ready) = (report.replica.as_str(), report.ready);
+        let span = trace_span!(next report.traceparent.as_deref(), "registry", replica, ready);
+        let _inside = span.enter();
+        let changes = match trace::of(&span) {
+            Some(own) => self.registry.apply(&EndpointReport { traceparent: Some(own), ..report.clone() }),
+            None => self.registry.apply(report),
+        };
         self.log(changes, &report.replica, report.ready, &report.reason);
     }
 

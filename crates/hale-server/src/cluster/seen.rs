@@ -47,6 +47,8 @@ pub struct Seen {
     pub reason: String,
     /// What it uses.
     pub usage: Option<proto::Usage>,
+    /// The trace that it is told in (O2).
+    pub traceparent: Option<String>,
     /// All else, as it is told to people; node, times of hearing and staleness are for the teller to fill in.
     pub status: ReplicaStatus,
 }
@@ -146,6 +148,7 @@ impl Seen {
             restarting: it.restarting,
             reason: it.reason,
             usage: it.usage,
+            traceparent: Some(it.traceparent).filter(|it| it.len() == 55),
             status,
         })
     }
@@ -197,6 +200,7 @@ impl Seen {
             restarting: it.restarting,
             reason: it.last_transition.as_ref().map(|it| it.reason.clone()).unwrap_or_default(),
             usage: None,
+            traceparent: None,
             status,
         }
     }
@@ -264,6 +268,7 @@ impl Seen {
             serving: self.serving,
             draining: self.draining,
             reason: self.reason.clone(),
+            traceparent: self.traceparent.clone(),
         }
     }
 

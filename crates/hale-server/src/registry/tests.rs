@@ -30,6 +30,7 @@ fn report(replica: &str, incarnation: u64, ready: bool) -> EndpointReport {
         serving: true,
         draining: false,
         reason: "test".to_owned(),
+        traceparent: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The event stream: pages, or as it happens (S21).
 
-use std::{collections::VecDeque, sync::Arc};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -16,19 +16,19 @@ use hale_api::{
 };
 use hale_model::event::{Event, EventData};
 use http::{HeaderMap, Uri, header};
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     api::Api,
     problems::{Answer, Refusal, query},
-    serve::KEEP_ALIVE,
+    stream::Beat,
 };
 
 /// Events of a page when the asker does not say.
 const PAGE: u32 = 100;
 
-/// The most events in one piece of a stream.
-const PIECE: usize = 100;
+/// Within this time every server hears of what another one has committed: longer than the store's own polling.
+const HEARD_OF: Duration = Duration::from_millis(1500);
 
 pub(crate) async fn events(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Answer<Response> {
     let mut query: EventQuery = query(&uri)?;
@@ -76,26 +76,19 @@ async fn page(api: &Api, query: EventQuery) -> Answer<EventPage> {
 struct Follower {
     api: Api,
     query: EventQuery,
-    latest: watch::Receiver<u64>,
-    pieces: VecDeque<Bytes>,
+    beat: watch::Receiver<Beat>,
+    /// The last beat that something was told in.
+    told: u64,
+    begun: bool,
 }
 
 fn stream_of(api: &Api, mut query: EventQuery) -> Response {
-    let latest = api.parts.store.follow();
-    let end = *latest.borrow();
-    let mut pieces = VecDeque::new();
-    let from = query.after.unwrap_or(end);
-    if from > end {
-        // Beyond the end: a database from before that event is in use now (S20).
-        pieces.push_back(Bytes::from(format!("event: reset\ndata: {{\"latest\":\"{end}\"}}\n\n")));
-        query.after = Some(0);
-    } else {
-        // What happens between this and the first event is not lost to who reconnects.
-        pieces.push_back(Bytes::from(format!("id: {from}\nevent: position\ndata: {from}\n\n")));
-        query.after = Some(from);
-    }
+    let beat = api.stream.follow();
+    let from = query.after.unwrap_or_else(|| api.stream.end());
+    query.after = Some(from);
     query.newest = false;
-    let follower = Follower { api: api.clone(), query, latest, pieces };
+    let told = beat.borrow().beat;
+    let follower = Follower { api: api.clone(), query, told, beat, begun: false };
     sse(stream::unfold(follower, |mut it| async move {
         let piece = it.next().await?;
         Some((Ok(piece), it))
@@ -111,21 +104,38 @@ pub(crate) fn sse(
 }
 
 impl Follower {
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(piece) = self.pieces.pop_front() {
-                return Some(piece);
+    /// Where the stream begins. An id beyond the end is of a database from before that event (S20), or of a server that
+    /// knows of it sooner: this one is given the time to hear of it too.
+    async fn first(&mut self) -> Bytes {
+        let from = self.query.after.unwrap_or(0);
+        if from > self.api.stream.end() {
+            let heard = self.beat.wait_for(|it| it.end >= from);
+            if !matches!(timeout(HEARD_OF, heard).await, Ok(Ok(_))) {
+                self.query.after = Some(0);
+                let end = self.api.stream.end();
+                return Bytes::from(format!("event: reset\ndata: {{\"latest\":\"{end}\"}}\n\n"));
             }
+        }
+        // What happens between this and the first event is not lost to who reconnects.
+        Bytes::from(format!("id: {from}\nevent: position\ndata: {from}\n\n"))
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        if !std::mem::replace(&mut self.begun, true) {
+            return Some(self.first().await);
+        }
+        loop {
             if self.api.parts.end.is_cancelled() {
                 return None;
             }
-            self.latest.mark_unchanged();
-            match self.api.parts.store.events(&self.query, PIECE).await {
-                Ok((events, seen)) => {
+            let Beat { beat, .. } = *self.beat.borrow_and_update();
+            match self.api.stream.after(&self.query).await {
+                Ok((text, seen)) => {
                     let more = Some(seen) > self.query.after;
                     self.query.after = Some(seen);
-                    if !events.is_empty() {
-                        self.pieces.push_back(written(&events));
+                    if !text.is_empty() {
+                        self.told = beat;
+                        return Some(text);
                     }
                     if more {
                         continue;
@@ -137,24 +147,15 @@ impl Follower {
                     return None;
                 }
             }
+            // Nothing was told since the beat before this one.
+            if beat > self.told {
+                self.told = beat;
+                return Some(Bytes::from_static(b": still here\n\n"));
+            }
             tokio::select! {
-                changed = self.latest.changed() => changed.ok()?,
+                changed = self.beat.changed() => changed.ok()?,
                 () = self.api.parts.end.cancelled() => return None,
-                () = sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b": still here\n\n")),
             }
         }
     }
-}
-
-fn written(events: &[Arc<Event>]) -> Bytes {
-    let mut text = Vec::new();
-    for event in events {
-        text.extend_from_slice(format!("id: {}\ndata: ", event.id).as_bytes());
-        // JSON has no line ends in it, so that one `data` line holds it all.
-        if let Ok(json) = serde_json::to_vec(&**event) {
-            text.extend_from_slice(&json);
-        }
-        text.extend_from_slice(b"\n\n");
-    }
-    Bytes::from(text)
 }

@@ -200,6 +200,7 @@ impl Hale {
             registry: Arc::clone(&registry),
             metrics: Arc::new(|accept| Ok(("text/plain", format!("up 1 {}\n", accept.unwrap_or("-"))))),
             tokens: tokens(),
+            webhooks: None,
             loopback: true,
             end: end.clone(),
         });

@@ -170,5 +170,6 @@ fn report() -> hale_model::report::EndpointReport {
         serving: true,
         draining: false,
         reason: "readiness: 1/1".to_owned(),
+        traceparent: None,
     }
 }

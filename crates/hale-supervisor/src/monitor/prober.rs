@@ -56,7 +56,7 @@ impl Asking {
         let verdict = answers.into_iter().find(|verdict| !verdict.is_success()).unwrap_or(Verdict::Success);
         let took = self.clock.now().since(started_at);
         let outcome = Outcome { incarnation: ask.id.incarnation, probe: ask.kind, verdict, started_at, took };
-        Asked { id: ask.id.clone(), outcome, excerpt: None }
+        Asked { id: ask.id.clone(), outcome, excerpt: None, traceparent: None }
     }
 
     async fn one(&self, check: &OneCheck, limit: Duration) -> Verdict {

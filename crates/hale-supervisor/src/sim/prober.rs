@@ -106,7 +106,7 @@ impl SimProber {
             started_at,
             took: answer.takes,
         };
-        Asked { id: ask.id.clone(), outcome, excerpt: None }
+        Asked { id: ask.id.clone(), outcome, excerpt: None, traceparent: None }
     }
 
     async fn keep_asking(self: Arc<Self>, ask: Ask) {

@@ -193,7 +193,7 @@ impl Core {
 
     /// An outcome meets the machine of its replica exactly once, and is told exactly once.
     pub(super) fn on_asked(&mut self, now: Time, asked: Asked) {
-        let Asked { id, outcome, excerpt } = self.without_secrets(asked);
+        let Asked { id, outcome, excerpt, traceparent } = self.without_secrets(asked);
         self.show_guard(now, &id, &outcome);
         let Some((unit, ordinal)) = present(&mut self.units, &id) else { return };
         let name = unit.spec.name.clone();
@@ -210,6 +210,7 @@ impl Core {
         }
         // A success that changes nothing is not worth keeping.
         let counts = !outcome.verdict.is_success();
+        unit.slot(ordinal).traced.asked = traceparent;
         let changed = unit.carry_out(now, &self.world, decisions, Some(Report::Outcome(record)));
         if counts {
             unit.keep(&self.world, ordinal);

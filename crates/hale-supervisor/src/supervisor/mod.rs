@@ -31,6 +31,7 @@ mod settle;
 mod slot;
 mod start;
 mod status;
+mod traces;
 mod unit;
 
 use std::{

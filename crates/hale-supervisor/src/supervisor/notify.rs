@@ -65,7 +65,7 @@ impl Core {
 }
 
 fn asked(id: &InstanceId, outcome: Outcome) -> Asked {
-    Asked { id: id.clone(), outcome, excerpt: None }
+    Asked { id: id.clone(), outcome, excerpt: None, traceparent: None }
 }
 
 impl Unit {

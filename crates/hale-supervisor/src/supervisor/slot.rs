@@ -14,7 +14,10 @@ use hale_model::{
 };
 use jiff::Timestamp;
 
-use super::assign::{Assignment, Wish};
+use super::{
+    assign::{Assignment, Wish},
+    traces::Traced,
+};
 use crate::{
     process::Masker,
     runtime::{InstanceId, Started},
@@ -44,6 +47,8 @@ pub(super) struct Slot {
     pub(super) told: Option<EndpointReport>,
     /// What was kept of an instance that ended, until its restart is told.
     pub(super) forensics: Option<Box<Forensics>>,
+    /// What its changes are traced by.
+    pub(super) traced: Traced,
 }
 
 /// One run.
@@ -95,6 +100,7 @@ impl Slot {
             run: None,
             told: None,
             forensics: None,
+            traced: Traced::default(),
         }
     }
 

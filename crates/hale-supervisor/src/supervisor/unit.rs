@@ -107,6 +107,8 @@ impl Unit {
         decisions: Vec<(u32, Decision)>,
         first: Option<Report>,
     ) -> bool {
+        let span = self.trace(&decisions);
+        let _inside = span.enter();
         for (ordinal, decision) in &decisions {
             match decision {
                 Decision::Ready(change) => self.sync_endpoint(*ordinal, world, &change.reason),
@@ -118,6 +120,7 @@ impl Unit {
         if let Some(report) = first {
             world.sink.report(report);
         }
+        let kept = if hale_model::trace::is_on() { decisions.clone() } else { Vec::new() };
         let mut changed = false;
         let mut touched = BTreeSet::new();
         for (ordinal, decision) in decisions {
@@ -126,6 +129,7 @@ impl Unit {
             self.carry_out_one(now, world, ordinal, decision);
         }
         touched.into_iter().for_each(|ordinal| self.keep(world, ordinal));
+        self.traced(&kept);
         changed
     }
 
@@ -360,11 +364,15 @@ impl Unit {
             serving,
             draining,
             reason: reason.to_owned(),
+            traceparent: slot.traced.parent.clone(),
         };
-        let same = slot
-            .told
-            .as_ref()
-            .is_some_and(|told| EndpointReport { reason: reason.to_owned(), ..told.clone() } == report);
+        let (reason, traceparent) = (&report.reason, &report.traceparent);
+        let but_why = |told: &EndpointReport| EndpointReport {
+            reason: reason.clone(),
+            traceparent: traceparent.clone(),
+            ..told.clone()
+        };
+        let same = slot.told.as_ref().is_some_and(|told| but_why(told) == report);
         let nothing_yet = slot.told.is_none() && !serving;
         if !same && !nothing_yet {
             slot.told = Some(report.clone());

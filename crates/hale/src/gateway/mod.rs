@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::GatewayArgs,
     failure::Failure,
-    up::{log, signals::Signals},
+    telemetry,
+    up::signals::Signals,
 };
 
 /// How long requests have to finish when the gateway is told to end; a second signal hurries.
@@ -23,12 +24,17 @@ const LAST_REQUESTS: Duration = Duration::from_secs(30);
 
 /// Serves until it is interrupted.
 pub(crate) fn run(args: &GatewayArgs) -> Result<(), Failure> {
-    log::init(&args.log, args.log_format)?;
+    let telemetry = telemetry::init(&args.telemetry, "hale-gateway", "info")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("can't start the async runtime: {error}")))?;
-    runtime.block_on(serve(args))
+    runtime.block_on(async {
+        telemetry.connect()?;
+        let ended = serve(args).await;
+        telemetry.close().await;
+        ended
+    })
 }
 
 async fn serve(args: &GatewayArgs) -> Result<(), Failure> {

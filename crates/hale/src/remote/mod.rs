@@ -6,6 +6,7 @@ pub(crate) mod explain;
 pub(crate) mod logs;
 pub(crate) mod status;
 mod table;
+pub(crate) mod webhook;
 
 use std::{future::Future, time::Duration};
 

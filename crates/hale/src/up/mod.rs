@@ -5,7 +5,6 @@
 
 mod control;
 mod lock;
-pub(crate) mod log;
 mod node;
 mod screen;
 pub(crate) mod signals;
@@ -20,13 +19,13 @@ use self::lock::DataDir;
 use crate::{
     cli::{KeeperArgs, UpArgs},
     failure::Failure,
-    files,
+    files, telemetry,
 };
 
 /// Runs what the files declare until it is interrupted.
 pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
     let declared = files::read(&args.files)?;
-    log::init(&args.log, args.log_format)?;
+    let telemetry = telemetry::init(&args.telemetry, "hale-up", "error")?;
     let dir = DataDir::take(&args.data_dir.path()).map_err(Failure::failed)?;
     let keeper = launch_keeper(&dir)?;
     // Checks have threads of their own; what is left is short work on sockets and one writer.
@@ -35,7 +34,12 @@ pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("can't start the async runtime: {error}")))?;
-    let ended = runtime.block_on(node::run(args, declared, &dir, keeper));
+    let ended = runtime.block_on(async {
+        telemetry.connect()?;
+        let ended = node::run(args, declared, &dir, keeper).await;
+        telemetry.close().await;
+        ended
+    });
     // A reader that hangs in a blocking call must not keep hale from ending.
     runtime.shutdown_background();
     ended

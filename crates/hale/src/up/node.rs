@@ -196,6 +196,7 @@ impl Told {
             registry: Arc::clone(&self.sink.registry),
             metrics: Arc::clone(&self.metrics),
             tokens: TokenSet::new().with("cli", token, Role::Admin),
+            webhooks: None,
             loopback: address.ip().is_loopback(),
             end: end.clone(),
         });

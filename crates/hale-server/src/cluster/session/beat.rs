@@ -10,6 +10,7 @@ use hale_model::{
     cluster::{PlacementState, SessionState},
     event::{EventData, NewEvent},
     status::TargetStatus,
+    trace, trace_span,
 };
 use hale_store::cluster::{Committed, WriteError};
 use jiff::Timestamp;
@@ -119,7 +120,11 @@ impl Session {
             }
             Some(_) => {}
         }
-        let seen = Seen::read(replica, &self.node, now).map_err(|detail| ("malformed", detail))?;
+        let mut seen = Seen::read(replica, &self.node, now).map_err(|detail| ("malformed", detail))?;
+        let (node, name) = (&*self.node, seen.status.name.as_str());
+        let span = trace_span!(next seen.traceparent.as_deref(), "server", node, replica = name);
+        seen.traceparent = trace::of(&span);
+        let _inside = span.enter();
         let seen = Arc::new(seen);
         let mut heard = self.live.heard();
         let old = heard.replicas.get(&generation);
