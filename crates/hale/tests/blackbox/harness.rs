@@ -34,6 +34,11 @@ impl Up {
         Self::start_with(Arc::new(tempfile::tempdir().unwrap()), yaml, &env)
     }
 
+    /// The same with these variables.
+    pub(crate) fn start_tracing(yaml: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_with(Arc::new(tempfile::tempdir().unwrap()), yaml, env)
+    }
+
     /// The same in a directory that has been used before.
     pub(crate) fn start_in(dir: Arc<TempDir>, yaml: &str) -> Self {
         Self::start_with(dir, yaml, &[])

@@ -10,4 +10,5 @@ mod load;
 mod metrics;
 #[path = "../common/process.rs"]
 mod process;
+mod traces;
 mod traffic;
