@@ -245,6 +245,30 @@ async fn a_stop_by_a_person_and_a_pause_outlive_the_agent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_whose_time_without_word_is_over_is_not_started_by_a_successor_either() {
+    let (world, memory) = start();
+    let mut web = workload("web", 1);
+    web.policy.restart.backoff.initial = Duration::ZERO;
+    let web = version(web, 1);
+    let stop_at = Some(world.clock.now() + secs(20));
+    let list = || [Assignment { stop_at, ..one(&web, 0, 1) }];
+    assign(&world, list()).await;
+    until_ready(&world, "web").await;
+    world.supervisor.detach().await;
+    settle(&world, secs(30)).await;
+    // As the keeper does with an agent that is dead.
+    world.runtime.kill("web-0", Exit::signal(15));
+    settle(&world, secs(1)).await;
+    let next = world.successor(remembering(&memory));
+    assign(&next, list()).await;
+    settle(&next, MINUTE).await;
+    assert_eq!((replica(&next, "web-0").await.phase, next.runtime.starts().len()), (Phase::Stopped, 1));
+    assign(&next, [one(&web, 0, 2)]).await;
+    settle(&next, MINUTE).await;
+    assert_eq!((replica(&next, "web-0").await.phase, next.runtime.starts().len()), (Phase::Running, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_reports_by_itself_is_still_ready_and_still_watched() {
     let (world, memory) = start();
     let timing = |kind| ProbeTiming { period: secs(10), ..ProbeTiming::default_for(kind) };

@@ -15,8 +15,9 @@ use hale_model::{
     status::ReplicaStatus,
 };
 use hale_supervisor::{
-    sim::{Answer, Script, SimWorld, with_probe, workload},
-    supervisor::{Assignment, Change, PlacedPause, SupervisorError},
+    mementos::Mementos,
+    sim::{Answer, Memory, Script, SimWorld, with_probe, workload},
+    supervisor::{Assignment, Change, Options, PlacedPause, SupervisorError},
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 
@@ -186,6 +187,33 @@ async fn what_is_given_up_is_drained_ended_and_shown_until_it_is_no_longer_place
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_speaks_for_ends_at_its_time_and_only_another_word_of_the_server_brings_it_back() {
+    let world = SimWorld::start();
+    let web = version(workload("web", 2), 1);
+    let at = |secs| Some(world.clock.now() + Duration::from_secs(secs));
+    let list = |stop_at| [0, 1].map(|it| Assignment { stop_at, ..one(&web, it, 1) });
+    assign(&world, list(at(10))).await;
+    until(&world, "web", Phase::Running).await;
+    for _ in 0..5 {
+        settle(&world, secs(5)).await;
+        world.supervisor.set_stop_at(vec![("web-0".into(), at(10))]).await.unwrap();
+    }
+    assert_eq!(until(&world, "web-0", Phase::Running).await.restarts, 0);
+    assert_eq!(until(&world, "web-1", Phase::Stopped).await.phase, Phase::Stopped);
+    settle(&world, secs(11)).await;
+    until(&world, "web-0", Phase::Stopped).await;
+    assert_eq!(world.runtime.alive(), 0);
+    // The link is back, but the server has not said yet who has it now.
+    world.supervisor.set_stop_at(vec![("web-0".into(), at(10)), ("web-1".into(), None)]).await.unwrap();
+    settle(&world, secs(5)).await;
+    assert_eq!(world.runtime.alive(), 0);
+    assign(&world, list(None)).await;
+    until(&world, "web", Phase::Running).await;
+    settle(&world, MINUTE).await;
+    assert_eq!((world.runtime.alive(), world.runtime.starts().len()), (2, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_placement_twice_is_refused_and_of_two_the_later_counts() {
     let world = SimWorld::start();
     let web = version(workload("web", 1), 1);
@@ -254,20 +282,23 @@ async fn what_is_known_of_a_dependency_as_a_whole_counts_more_than_the_part_that
     assert!(world.runtime.starts_of("web-0").len() > 1, "what runs here is well");
 }
 
+fn remembering(memory: &Arc<Memory>) -> impl FnOnce(Options) -> Options {
+    let mementos: Arc<dyn Mementos> = Arc::<Memory>::clone(memory);
+    move |options| Options { mementos: Some(mementos), ..options }
+}
+
 /// One replica in a made-up set of placements: its version, a step of its number, what is wished of it.
 type Made = (u32, u32, u64, bool, bool);
 
-fn sets() -> impl Strategy<Value = Vec<(Vec<Made>, u64)>> {
+/// A set of placements, how long it lasts, and whether another agent goes on then.
+type Sets = Vec<(Vec<Made>, u64, bool)>;
+
+fn sets() -> impl Strategy<Value = Sets> {
     let one = (0_u32..3, 1_u32..3, 0_u64..3, prop::bool::weighted(0.1), prop::bool::weighted(0.1));
-    vec((vec(one, 0..4), 0_u64..6), 1..12)
+    vec((vec(one, 0..4), 0_u64..6, prop::bool::weighted(0.2)), 1..12)
 }
 
-fn check(
-    sets: &[(Vec<Made>, u64)],
-    world: &SimWorld,
-    last: &BTreeMap<u32, Assignment>,
-) -> Result<(), TestCaseError> {
-    prop_assert!(!sets.is_empty());
+fn check(world: &SimWorld, last: &BTreeMap<u32, Assignment>) -> Result<(), TestCaseError> {
     let starts = world.runtime.starts();
     prop_assert!(starts.iter().all(|it| it.beside == 0), "two at once: {starts:?}");
     let runs = last.values().filter(|it| it.stopped.is_none() && !it.draining);
@@ -280,13 +311,14 @@ fn check(
         prop_assert!(endpoint.ready && endpoint.serving);
         prop_assert_eq!(endpoint.generation, it.generation.0);
     }
+    prop_assert!(world.runtime.starts().len() < 60, "nothing is started again and again");
     Ok(())
 }
 
 /// Whatever is told of a replica goes up in its number, and no number is told before it was given.
-fn numbers_rise(world: &SimWorld, given: &BTreeSet<(String, u64)>) -> Result<(), TestCaseError> {
+fn numbers_rise(worlds: &[SimWorld], given: &BTreeSet<(String, u64)>) -> Result<(), TestCaseError> {
     let mut latest = BTreeMap::<String, u64>::new();
-    for report in world.told.reports() {
+    for report in worlds.iter().flat_map(|world| world.told.reports()) {
         let (replica, generation) = match report {
             Report::Endpoint(it) => (it.replica, it.generation),
             Report::Removed { replica, generation } => (replica, generation),
@@ -304,19 +336,21 @@ fn numbers_rise(world: &SimWorld, given: &BTreeSet<(String, u64)>) -> Result<(),
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_placed_never_runs_twice_and_is_told_under_its_number(sets in sets()) {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         tokio.block_on(async {
-            let world = SimWorld::start();
+            let memory: Arc<Memory> = Arc::default();
+            let mut worlds = vec![SimWorld::start_with(remembering(&memory))];
             let slow = Script { start_takes: secs(1), stop_takes: secs(2), gone_after: secs(1), ..Script::default() };
-            world.runtime.script("web", slow);
+            worlds[0].runtime.script("web", slow);
             let mut numbers = BTreeMap::<u32, u64>::new();
             let mut given = BTreeSet::new();
             let mut last = BTreeMap::new();
-            for (made, wait) in &sets {
+            for (made, wait, succeeds) in &sets {
+                let world = worlds.last().unwrap();
                 let mut set = BTreeMap::new();
                 for (ordinal, version_of, step, stopped, draining) in made {
                     let number = numbers.entry(*ordinal).or_insert(1);
@@ -327,13 +361,21 @@ proptest! {
                     given.insert((format!("web-{ordinal}"), *number));
                     set.insert(*ordinal, it);
                 }
-                assign(&world, set.values().cloned()).await;
+                assign(world, set.values().cloned()).await;
                 last = set;
-                settle(&world, secs(*wait)).await;
+                settle(world, secs(*wait)).await;
+                if *succeeds {
+                    world.supervisor.detach().await;
+                    let next = world.successor(remembering(&memory));
+                    // As an agent does: with what it knew last.
+                    assign(&next, last.values().cloned()).await;
+                    worlds.push(next);
+                }
             }
-            settle(&world, MINUTE * 5).await;
-            check(&sets, &world, &last)?;
-            numbers_rise(&world, &given)
+            let world = worlds.last().unwrap();
+            settle(world, MINUTE * 5).await;
+            check(world, &last)?;
+            numbers_rise(&worlds, &given)
         })?;
     }
 }

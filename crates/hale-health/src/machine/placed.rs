@@ -15,7 +15,7 @@ pub struct Arrival {
     pub stopped: Option<By>,
     /// Pauses that are on it.
     pub pauses: Vec<(PauseScope, Pause)>,
-    /// What an earlier agent left of it (N6): it goes on from there, and neither start nor stop is asked of it.
+    /// What an earlier agent left of it (N6): it goes on from there, is not asked to start, and keeps the pauses it had.
     pub resumed: Option<Resumed>,
 }
 

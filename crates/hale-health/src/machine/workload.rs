@@ -139,7 +139,9 @@ impl Workload {
         if let Some(Resumed { memento, found }) = resumed {
             let took = self.touch_with(now, ordinal, out, |replica, around, out| {
                 memento.into_iter().for_each(|memento| replica.recall(memento));
-                replica.resume(now, found.as_ref(), around, out)
+                replica.resume(now, found.as_ref(), around, out)?;
+                // Before anything that waits could be started.
+                stopped.map_or(Ok(()), |by| replica.handle(now, Input::Stop { by }, around, out).map(drop))
             });
             debug_assert!(matches!(took, Some(Ok(()))), "{took:?}");
             return;

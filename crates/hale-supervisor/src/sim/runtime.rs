@@ -192,11 +192,13 @@ impl SimRuntime {
         }
     }
 
-    async fn tell(&self, event: RuntimeEvent) {
+    /// Whether anybody has heard it.
+    async fn tell(&self, event: RuntimeEvent) -> bool {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(events) = events {
+        match events {
             // An error means that nobody listens any more.
-            let _ = events.send(event).await;
+            Some(events) => events.send(event).await.is_ok(),
+            None => false,
         }
     }
 
@@ -264,7 +266,9 @@ impl SimRuntime {
         self.clock.sleep_until(at + script.gone_after).await;
         self.lock().alive.remove(&id);
         self.record(&id, |record| record.gone = true);
-        self.tell(RuntimeEvent::Gone { id }).await;
+        if self.tell(RuntimeEvent::Gone { id: id.clone() }).await {
+            self.lock().records.remove(&id);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hale_health::{Arrival, By, Found, Generation, Phase, Resumed, Time};
+use hale_health::{Arrival, By, Found, Generation, Input, Phase, Resumed, Time};
 use hale_model::{report::Report, spec::Workload};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -181,7 +181,8 @@ impl Core {
         let memento = kept.as_ref().map(|kept| kept.machine.clone());
         let policy = Some(Arc::new(it.workload.policy.clone()));
         let resumed = Some(Resumed { memento, found });
-        unit.machine.arrive(ordinal, Arrival { policy, resumed, ..Arrival::default() });
+        let stopped = it.wish(now).stop();
+        unit.machine.arrive(ordinal, Arrival { policy, stopped, resumed, ..Arrival::default() });
         if kept.as_ref().is_some_and(|kept| kept.machine.phase() != Phase::Pending) {
             self.came_up.extend(it.workload.depends_on.iter().cloned());
         }
@@ -284,7 +285,13 @@ impl Core {
             if kept.is_some_and(|kept| kept.digest != spec.digest && kept.instance != instance_of(&spec)) {
                 replaced.insert(ordinal);
             }
-            for input in wish.since(&before, now, &*self.world.clock) {
+            let mut inputs = wish.since(&before, now, &*self.world.clock);
+            let phase = unit.machine.replica(ordinal).map(hale_health::Replica::phase);
+            if wish.stop().is_none() && matches!(phase, Some(Phase::Stopping | Phase::Stopped)) {
+                // It was on its way out, and is placed here again. A person's stop stays one.
+                inputs.push(Input::Start { by: By::Declaration });
+            }
+            for input in inputs {
                 self.feed(now, &name, ordinal, input);
             }
             if let Some(unit) = self.units.get(&name) {
@@ -302,10 +309,10 @@ impl Core {
         for (replica, left) in std::mem::take(&mut self.left.replicas) {
             info!(replica, lives = left.lives(), "a replica is no longer wanted here");
             let (generation, lives) = (left.kept.as_ref().map(|kept| kept.generation), left.lives());
-            let started = left.instance.as_ref().map(|it| it.id.generation);
             self.end_stray(left);
-            if !lives {
-                self.over(&replica, generation.or(started).unwrap_or_default());
+            // Of one that nothing is remembered of all has been told.
+            if let Some(generation) = generation.filter(|_| !lives) {
+                self.over(&replica, generation);
             }
         }
     }

@@ -106,7 +106,7 @@ impl Wish {
         self.expired
     }
 
-    fn stop(&self) -> Option<By> {
+    pub(super) fn stop(&self) -> Option<By> {
         self.stopped.clone().map(By::Person).or((self.draining || self.expired).then_some(By::Declaration))
     }
 
