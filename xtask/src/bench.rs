@@ -7,6 +7,7 @@ mod events;
 mod gateway;
 mod heartbeats;
 mod kit;
+mod placement;
 mod probes;
 mod restart;
 mod start;
@@ -39,6 +40,8 @@ enum Which {
     Heartbeats,
     /// Many readers of the event stream, and many events (O14).
     Events,
+    /// Decisions over a thousand nodes and ten thousand replicas (S10).
+    Placement,
 }
 
 /// One benchmark: its name and how it is run.
@@ -53,6 +56,7 @@ const ALL: &[Bench] = &[
     (Which::Thousand, thousand::run),
     (Which::Heartbeats, heartbeats::run),
     (Which::Events, events::run),
+    (Which::Placement, placement::run),
 ];
 
 /// Runs those asked for, one after the other, and fails if one does.

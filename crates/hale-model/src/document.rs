@@ -99,7 +99,7 @@ fn add_known(path: &str, at: &serde_json::Value, root: &serde_json::Value, featu
 }
 
 /// Fields whose keys are people's own.
-const OWN_KEYS: [&str; 5] = ["env", "secretEnv", "ulimits", "labels", "expectedJson"];
+const OWN_KEYS: [&str; 6] = ["env", "secretEnv", "ulimits", "labels", "expectedJson", "nodeSelector"];
 
 fn add_features(path: &str, value: &serde_json::Value, features: &mut BTreeSet<String>) {
     match value {

@@ -38,6 +38,8 @@ pub struct Workload {
     pub rollout: Rollout,
     /// What happens when its node is not heard of any more.
     pub disconnect: Disconnect,
+    /// Labels that its nodes must have (S7).
+    pub node_selector: BTreeMap<String, String>,
     /// SHA-256 over the canonical form of what was declared, in hex: tells whether it changed.
     pub digest: String,
 }

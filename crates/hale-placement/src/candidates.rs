@@ -123,6 +123,12 @@ impl Planner {
             return no("same", "is where it does not run well".to_owned());
         }
         let facts = &record.facts;
+        let selector = &ask.spec.declared.node_selector;
+        if let Some((key, value)) =
+            selector.iter().find(|(key, value)| facts.labels.get(*key) != Some(*value))
+        {
+            return no("labels", format!("without the label {key}={value}"));
+        }
         if !facts.runtimes.contains(ask.spec.runtime()) {
             return no("runtime", format!("without the {} runtime", ask.spec.runtime()));
         }

@@ -198,6 +198,14 @@ scripts! {
         advance 3s
         show
     ";
+    a_node_selector_keeps_replicas_to_nodes_with_these_labels: "
+        node n1
+        node n2 label=ssd
+        apply name: web, replicas: 2, placement: {nodeSelector: {ssd: yes}}
+        advance 2s
+        show
+        explain web-0
+    ";
     a_fixed_port_is_given_once_per_node: "
         node n1
         node n2

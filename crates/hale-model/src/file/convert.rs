@@ -1,6 +1,10 @@
 //! Raw forms to validated values: every rule that one document can break by itself.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use hale_health::{DampingPolicy, Mode, ProbeKind, ReplicaPolicy, StopPolicy, WorkloadPolicy};
 
@@ -10,8 +14,8 @@ use super::{
     error::{Code, Problem, Span},
     process::process,
     raw::{
-        RawBalance, RawDisconnect, RawFlapping, RawMode, RawPort, RawProtocol, RawResources, RawRollout,
-        RawService, RawTarget, RawWorkload,
+        RawBalance, RawDisconnect, RawFlapping, RawMode, RawPlacement, RawPort, RawProtocol, RawResources,
+        RawRollout, RawService, RawTarget, RawWorkload,
     },
     restart::restart,
     scalar::Text,
@@ -84,6 +88,7 @@ pub(super) fn workload(raw: RawWorkload, whole: Span, digest: String, cx: &Cx<'_
         service,
         rollout: raw.rollout.value().map_or_else(Default::default, rollout),
         disconnect: raw.disconnect.value().map_or_else(Default::default, disconnect),
+        node_selector: raw.placement.value().map_or_else(Default::default, |it| node_selector(it, cx)),
         digest,
     };
     Placed { value, name: name_span, depends_on, service: service_span }
@@ -299,6 +304,26 @@ fn rollout(raw: RawRollout) -> Rollout {
         max_surge: raw.max_surge.value().unwrap_or(default.max_surge),
         auto_rollback: raw.auto_rollback.value().unwrap_or(default.auto_rollback),
     }
+}
+
+fn node_selector(raw: RawPlacement, cx: &Cx<'_>) -> BTreeMap<String, String> {
+    let Field::Set(At { span, value }) = raw.node_selector else { return BTreeMap::new() };
+    let mut labels = BTreeMap::new();
+    for (key, value) in value {
+        match value {
+            Field::Bad => {}
+            Field::Absent => {
+                cx.note(
+                    missing(span, format!("placement.nodeSelector.{key}: has no value"))
+                        .help("write \"\" for a label without one"),
+                );
+            }
+            Field::Set(at) => {
+                labels.insert(key, at.value.0);
+            }
+        }
+    }
+    labels
 }
 
 fn disconnect(raw: RawDisconnect) -> Disconnect {

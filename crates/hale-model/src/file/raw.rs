@@ -73,6 +73,8 @@ pub(super) struct RawWorkload {
     pub(super) flapping: Field<RawFlapping>,
     /// What happens when the node is cut off.
     pub(super) disconnect: Field<RawDisconnect>,
+    /// Where its replicas may run.
+    pub(super) placement: Field<RawPlacement>,
     /// Times of a rolling restart or update.
     pub(super) rollout: Field<RawRollout>,
     /// Workloads or targets that must be healthy before this one starts.
@@ -258,6 +260,20 @@ pub(super) struct RawDisconnect {
     pub(super) replace_after: Field<SpanOrOff>,
     /// After so long without a server the node stops it. Default: off.
     pub(super) stop_after: Field<SpanOrOff>,
+}
+
+/// Where its replicas may run.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as {nodeSelector: {disk: ssd}}"
+)]
+#[schemars(rename = "Placement")]
+pub(super) struct RawPlacement {
+    /// Labels that a node must have, each with this value. Default: none.
+    pub(super) node_selector: Field<BTreeMap<String, Field<Text>>>,
 }
 
 /// Times of a rolling restart or update.

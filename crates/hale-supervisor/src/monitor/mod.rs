@@ -469,6 +469,7 @@ fn workload(component: &Component) -> Workload {
         service: None,
         rollout: Rollout::default(),
         disconnect: Disconnect::default(),
+        node_selector: BTreeMap::new(),
         digest: component.name.clone(),
     }
 }

@@ -205,6 +205,7 @@ pub fn workload(name: &str, replicas: u32) -> Workload {
         service: None,
         rollout: Rollout::default(),
         disconnect: Disconnect::default(),
+        node_selector: BTreeMap::new(),
         digest: format!("{name} {replicas}"),
     }
 }
