@@ -134,7 +134,6 @@ impl AgentHandle {
     }
 
     /// Something that answers [`Self::is_loaded`] from elsewhere.
-    #[must_use]
     pub fn loaded(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let view = self.view.clone();
         move || view.borrow().loaded

@@ -30,6 +30,9 @@ use crate::targets::{Pause, Targets};
 /// state.
 pub(crate) const WAITING: usize = 64;
 
+/// So many withdrawn placements of a session are remembered.
+const MOST_WITHDRAWN: usize = 4096;
+
 /// What a link passes on.
 #[derive(Debug)]
 pub(crate) enum Word {
@@ -140,6 +143,7 @@ impl Desk {
                         tracing::warn!(was, now, "this is another cluster: what it wants counts from now on");
                     }
                     self.base = known;
+                    self.view.send_modify(|view| Arc::make_mut(view).withdrawn.clear());
                     self.cluster = cluster;
                 }
                 Word::Desired(desired) => self.desired(&desired).await,
@@ -153,6 +157,9 @@ impl Desk {
     }
 
     async fn desired(&mut self, desired: &proto::Desired) {
+        if self.wanted.take_ahead(desired) {
+            return;
+        }
         match self.wanted.take(desired, &self.cluster, self.base) {
             Ok(()) => {}
             Err(Unusable::NoBase) => {
@@ -161,6 +168,8 @@ impl Desk {
             }
             Err(error @ Unusable::Stale { .. }) => {
                 tracing::warn!(%error, "a desired state is not taken on");
+                // Changes that follow would build on what was not taken.
+                self.base = false;
                 return;
             }
         }
@@ -197,6 +206,10 @@ impl Desk {
             view.cluster.clone_from(&wanted.cluster);
             (view.epoch, view.revision) = (wanted.epoch, wanted.revision);
             view.withdrawn.extend(over);
+            // Told long ago: the numbers rise.
+            while view.withdrawn.len() > MOST_WITHDRAWN {
+                view.withdrawn.pop_first();
+            }
             view.withdrawn.retain(|it| !digests.contains_key(it));
             view.digests = digests;
             view.unsupported = unsupported;

@@ -103,7 +103,8 @@ impl Wanted {
                 known_revision: self.revision,
             });
         }
-        if !from.full && !(base && same_cluster && from.epoch == self.epoch) {
+        let builds_on = base && same_cluster && from.epoch == self.epoch;
+        if !(from.full || builds_on) {
             return Err(Unusable::NoBase);
         }
         if from.full {
@@ -132,6 +133,32 @@ impl Wanted {
         }
         self.forget_documents();
         Ok(())
+    }
+
+    /// Takes declarations that come ahead of the placements that need them; false: there is more in it.
+    pub(crate) fn take_ahead(&mut self, from: &proto::Desired) -> bool {
+        let proto::Desired {
+            revision: _,
+            full,
+            placements,
+            withdrawn,
+            documents,
+            targets,
+            withdrawn_targets,
+            regranted,
+            epoch: _,
+        } = from;
+        let ahead = !full
+            && placements.is_empty()
+            && withdrawn.is_empty()
+            && targets.is_empty()
+            && withdrawn_targets.is_empty()
+            && regranted.is_empty()
+            && !documents.is_empty();
+        if ahead {
+            self.documents.extend(documents.iter().map(|it| (it.digest.clone(), it.json.clone())));
+        }
+        ahead
     }
 
     fn forget_documents(&mut self) {
@@ -217,6 +244,18 @@ mod tests {
         wanted.take(&full(3, 3), "c", false).unwrap();
         wanted.take(&full(1, 1), "another", false).unwrap();
         assert_eq!((wanted.cluster.as_str(), wanted.revision), ("another", 1));
+    }
+
+    #[test]
+    fn declarations_may_come_ahead_of_their_placements() {
+        let mut wanted = Wanted::default();
+        let ahead =
+            proto::Desired { documents: vec![document("a"), document("b")], ..proto::Desired::default() };
+        assert!(wanted.take_ahead(&ahead));
+        let rest = proto::Desired { documents: Vec::new(), ..full(5, 1) };
+        assert!(!wanted.take_ahead(&rest));
+        wanted.take(&rest, "c", false).unwrap();
+        assert!(wanted.documents.keys().eq(["a", "b"]));
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Link {
 impl Link {
     /// Tells what is new; when that is nothing, that the node lives.
     pub(super) async fn beat(&mut self, session: &mut Session) {
-        let full = std::mem::take(&mut session.want_full);
+        // Before anything was loaded nothing is known of what runs here: that is not to be taken for nothing.
+        let full = session.want_full && self.view.borrow().loaded;
+        session.want_full &= !full;
         let events = self.events(session).await;
         self.use_samples();
         session.sequence += 1;

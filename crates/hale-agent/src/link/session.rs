@@ -28,8 +28,8 @@ const OUT: usize = 32;
 /// The largest message that is taken from a server: all declarations of a node.
 const LARGEST: usize = 256 * 1024 * 1024;
 
-/// How long the server may take to answer a registration.
-const WELCOME_WITHIN: Duration = Duration::from_secs(10);
+/// How long the server may take to answer a registration, which it writes to its database first.
+const WELCOME_WITHIN: Duration = Duration::from_secs(45);
 
 /// Changes of one moment go in one beat.
 const COALESCE: Duration = Duration::from_millis(2);
@@ -322,7 +322,8 @@ impl Link {
     }
 
     fn tracker_has_at_once(&self, session: &Session) -> bool {
-        session.want_full || session.told_revision != Some(self.view.borrow().revision)
+        (session.want_full && self.view.borrow().loaded)
+            || session.told_revision != Some(self.view.borrow().revision)
     }
 
     /// Takes one message of the server.

@@ -229,8 +229,7 @@ impl Tracker {
     /// What a full beat would hold, to be compared (N8).
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        let replicas = self.replicas.values().map(|it| (it.now.generation, it.now.version));
-        wire::digest(replicas, self.targets.values().map(|it| &it.now))
+        wire::digest(self.replicas.values().map(|it| (it.now.generation, it.now.version)))
     }
 
     /// The placements that something is here of.
