@@ -41,8 +41,8 @@ use tonic::{Request, Response, Status, Streaming};
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server that does what a test says.
-pub struct Server {
-    pub url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     sessions: tokio::sync::Mutex<mpsc::Receiver<Session>>,
     serving: JoinHandle<()>,
 }
@@ -54,8 +54,8 @@ impl Drop for Server {
 }
 
 /// One agent's stream.
-pub struct Session {
-    pub register: proto::Register,
+pub(crate) struct Session {
+    pub(crate) register: proto::Register,
     inbound: Streaming<NodeMessage>,
     out: mpsc::Sender<Result<ServerMessage, Status>>,
     asked: u64,
@@ -83,7 +83,7 @@ impl NodeService for Nodes {
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (come, sessions) = mpsc::channel(4);
@@ -97,19 +97,19 @@ impl Server {
     }
 
     /// The next agent that registers.
-    pub async fn session(&self) -> Session {
+    pub(crate) async fn session(&self) -> Session {
         let mut sessions = self.sessions.lock().await;
         tokio::time::timeout(LIMIT, sessions.recv()).await.expect("no agent came").unwrap()
     }
 }
 
 impl Session {
-    pub async fn send(&mut self, message: Say) {
+    pub(crate) async fn send(&mut self, message: Say) {
         // An agent that is gone hears nothing.
         let _ = self.out.send(Ok(ServerMessage { message: Some(message) })).await;
     }
 
-    pub async fn welcome(&mut self, session: u64, heartbeat_ms: u32) {
+    pub(crate) async fn welcome(&mut self, session: u64, heartbeat_ms: u32) {
         let server_time = jiff::Timestamp::now().as_microsecond();
         let welcome = proto::Welcome {
             session,
@@ -123,7 +123,7 @@ impl Session {
     }
 
     /// Wants replicas of `web` to run, by generation and ordinal.
-    pub async fn want(&mut self, placements: &[(u64, u32)], full: bool, revision: u64) {
+    pub(crate) async fn want(&mut self, placements: &[(u64, u32)], full: bool, revision: u64) {
         let mut desired = placement(placements, &workload("web", 2), revision);
         desired.full = full;
         self.send(Say::Desired(desired)).await;
@@ -135,7 +135,7 @@ impl Session {
     }
 
     /// The next beat.
-    pub async fn beat(&mut self) -> proto::Beat {
+    pub(crate) async fn beat(&mut self) -> proto::Beat {
         loop {
             match self.next().await {
                 Some(Hear::Beat(beat)) => return beat,
@@ -146,7 +146,7 @@ impl Session {
     }
 
     /// All that a beat said is durable.
-    pub async fn acknowledge(&mut self, beat: &proto::Beat) {
+    pub(crate) async fn acknowledge(&mut self, beat: &proto::Beat) {
         let ack = proto::Ack {
             sequence: beat.sequence,
             durable_sequence: beat.sequence,
@@ -158,7 +158,7 @@ impl Session {
     }
 
     /// Asks for an order to be carried out, and acknowledges beats until it is answered.
-    pub async fn ask(&mut self, order: proto::Order) -> proto::answer::What {
+    pub(crate) async fn ask(&mut self, order: proto::Order) -> proto::answer::What {
         self.asked += 1;
         let id = self.asked;
         self.send(Say::Ask(proto::Ask { id, what: Some(proto::ask::What::Order(order)) })).await;
@@ -172,7 +172,7 @@ impl Session {
     }
 
     /// The goodbye of the agent.
-    pub async fn leaving(&mut self) -> proto::Leaving {
+    pub(crate) async fn leaving(&mut self) -> proto::Leaving {
         loop {
             match self.next().await.expect("the agent went away without a word") {
                 Hear::Beat(beat) => self.acknowledge(&beat).await,
@@ -183,18 +183,18 @@ impl Session {
     }
 
     /// Waits until the agent has ended the session.
-    pub async fn ended(mut self) {
+    pub(crate) async fn ended(mut self) {
         while self.next().await.is_some() {}
     }
 }
 
 /// An acknowledgement of nothing.
-pub fn ack() -> proto::Ack {
+pub(crate) fn ack() -> proto::Ack {
     proto::Ack { server_time: jiff::Timestamp::now().as_microsecond(), ..proto::Ack::default() }
 }
 
 /// Acknowledges beats until one is as wanted; all that came.
-pub async fn beats_until(
+pub(crate) async fn beats_until(
     session: &mut Session,
     mut is: impl FnMut(&proto::Beat) -> bool,
 ) -> Vec<proto::Beat> {
@@ -215,12 +215,12 @@ pub async fn beats_until(
     seen
 }
 
-pub fn encoded_len(message: &NodeMessage) -> usize {
+pub(crate) fn encoded_len(message: &NodeMessage) -> usize {
     prost::Message::encoded_len(message)
 }
 
 /// A workload with a readiness probe.
-pub fn workload(name: &str, replicas: u32) -> Document {
+pub(crate) fn workload(name: &str, replicas: u32) -> Document {
     let text = format!(
         "kind: Workload\nname: {name}\nreplicas: {replicas}\nprocess: {{command: [/bin/true]}}\nreadinessProbe: \
          {{tcpSocket: {{port: 9}}, periodSeconds: 0.1, failureThreshold: 1}}\n"
@@ -228,7 +228,7 @@ pub fn workload(name: &str, replicas: u32) -> Document {
     document::read_str("web.yaml", std::path::Path::new("/"), &text).unwrap().remove(0)
 }
 
-pub fn placement(placements: &[(u64, u32)], document: &Document, revision: u64) -> proto::Desired {
+pub(crate) fn placement(placements: &[(u64, u32)], document: &Document, revision: u64) -> proto::Desired {
     let one = |(generation, ordinal): &(u64, u32)| proto::Placement {
         generation: *generation,
         workload: document.name.clone(),
@@ -246,19 +246,19 @@ pub fn placement(placements: &[(u64, u32)], document: &Document, revision: u64) 
 }
 
 /// A node with a real agent, whose replicas and probes are made up.
-pub struct Node {
+pub(crate) struct Node {
     agent: Option<AgentHandle>,
-    pub supervisor: SupervisorHandle,
+    pub(crate) supervisor: SupervisorHandle,
     prober: Arc<SimProber>,
     dir: Option<tempfile::TempDir>,
 }
 
 impl Node {
-    pub async fn start(servers: &[&str], heartbeat: Duration) -> Self {
+    pub(crate) async fn start(servers: &[&str], heartbeat: Duration) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), servers, heartbeat).await
     }
 
-    pub async fn start_in(dir: tempfile::TempDir, servers: &[&str], heartbeat: Duration) -> Self {
+    pub(crate) async fn start_in(dir: tempfile::TempDir, servers: &[&str], heartbeat: Duration) -> Self {
         let mut registry = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(AgentMetrics::register(&mut registry));
         let link = LinkMetrics::register(&mut registry);
@@ -307,22 +307,22 @@ impl Node {
         Self { agent: Some(agent.await), supervisor, prober, dir: Some(dir) }
     }
 
-    pub fn agent(&self) -> &AgentHandle {
+    pub(crate) fn agent(&self) -> &AgentHandle {
         self.agent.as_ref().unwrap()
     }
 
     /// From now on no replica is ready.
-    pub fn fail_readiness(&self) {
+    pub(crate) fn fail_readiness(&self) {
         self.prober.answer("web", ProbeKind::Readiness, Answer::fails(Reason::ConnectionRefused));
     }
 
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.supervisor.shutdown(true).await;
         self.agent.take().unwrap().leave("the test is over", Duration::ZERO).await;
     }
 
     /// Leaves on purpose; what is left of it on disk.
-    pub async fn leave(mut self, reason: &str, away: Duration) -> tempfile::TempDir {
+    pub(crate) async fn leave(mut self, reason: &str, away: Duration) -> tempfile::TempDir {
         let reason = reason.to_owned();
         self.agent.take().unwrap().leave(&reason, away).await;
         self.supervisor.shutdown(true).await;
