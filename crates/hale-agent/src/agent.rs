@@ -52,8 +52,6 @@ pub struct AgentOptions {
     pub metrics: LinkMetrics,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// Told the boot time (nanoseconds) at which the newest acknowledged beat was sent (S9).
-    pub acknowledged: Arc<dyn Fn(u64) + Send + Sync>,
     /// Where the last desired state is kept, and replicas' logs are.
     pub data_dir: PathBuf,
     /// Whether the last desired state is kept there, to go on by it without a server (S4).
@@ -79,10 +77,13 @@ pub struct AgentHandle {
 impl Agent {
     /// Starts one: goes on by the last desired state if one was kept, then looks for a server.
     pub async fn start(options: AgentOptions) -> AgentHandle {
+        let (acknowledged, heard) = watch::channel(0);
         let (mut desk, view) = Desk::new(desired::Options {
             supervisor: options.supervisor.clone(),
             targets: options.targets.clone(),
             dir: options.keep_desired.then(|| options.data_dir.clone()),
+            boot_id: options.identity.boot_id.clone(),
+            heard,
         });
         let mut others = vec![tokio::spawn(pass_on(options.targets.statuses(), options.supervisor.clone()))];
         desk.resume().await;
@@ -112,9 +113,8 @@ impl Agent {
             samples,
             metrics: options.metrics,
             clock: options.clock,
-            acknowledged: options.acknowledged,
         };
-        let ends = Ends { view: view.clone(), words, leave: leaving, reload: reloads, state };
+        let ends = Ends { view: view.clone(), words, leave: leaving, reload: reloads, state, acknowledged };
         let running = tokio::spawn(Link::new(parts, ends, options.first_version).run());
         AgentHandle { leave, reload, link, view, running, others }
     }

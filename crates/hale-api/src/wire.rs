@@ -26,14 +26,24 @@ pub fn read_document(from: &proto::Document) -> Result<Document, String> {
     Ok(document)
 }
 
-/// What an agent and its server compare from time to time (N8): SHA-256 over generation and version of each instance,
-/// big-endian, in order of generation.
+/// What an agent and its server compare from time to time (N8): SHA-256 over the replicas (generation and version) in
+/// order of generation, then over the targets in order of name. Of a target its time of last outcome is left out: it
+/// changes without being told.
 #[must_use]
-pub fn digest(replicas: impl IntoIterator<Item = (u64, u64)>) -> [u8; 32] {
+pub fn digest<'a>(
+    replicas: impl IntoIterator<Item = (u64, u64)>,
+    targets: impl IntoIterator<Item = &'a proto::Target>,
+) -> [u8; 32] {
     let mut hash = Sha256::new();
     for (generation, version) in replicas {
         hash.update(generation.to_be_bytes());
         hash.update(version.to_be_bytes());
+    }
+    for target in targets {
+        let told = proto::Target { last_outcome_at: None, ..target.clone() };
+        let bytes = prost::Message::encode_to_vec(&told);
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
     }
     hash.finalize().into()
 }
@@ -56,9 +66,11 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_changes_with_a_version() {
-        assert_eq!(digest([(1, 5), (2, 7)]), digest([(1, 5), (2, 7)]));
-        assert_ne!(digest([(1, 5), (2, 7)]), digest([(1, 5), (2, 8)]));
-        assert_ne!(digest([(1, 5), (2, 7)]), digest([(1, 5)]));
+    fn the_digest_changes_with_a_version_but_not_with_the_time_of_an_outcome() {
+        let target = proto::Target { name: "api".into(), ..proto::Target::default() };
+        let later = proto::Target { last_outcome_at: Some(7), ..target.clone() };
+        assert_eq!(digest([(1, 5)], [&target]), digest([(1, 5)], [&later]));
+        assert_ne!(digest([(1, 5)], [&target]), digest([(1, 6)], [&target]));
+        assert_ne!(digest([(1, 5)], [&target]), digest([(1, 5)], []));
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs what the files declare, and keeps it healthy, until it is interrupted.
     Up(UpArgs),
+    /// Runs what a server places on this machine, and tells it how that is.
+    Agent(Box<crate::agent::AgentArgs>),
     /// Takes requests to the ready endpoints of services, as a server tells of them.
     Gateway(GatewayArgs),
     /// Shows how everything is, or one thing.
@@ -373,7 +375,7 @@ pub(crate) struct DemoWebArgs {
 }
 
 /// `500ms`, `10s`, `5m`, `1h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed = hale_model::file::parse_duration(text);
     parsed.ok_or_else(|| "expected a duration such as 500ms, 10s, 5m or 1h".to_owned())
 }

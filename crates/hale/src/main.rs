@@ -1,5 +1,6 @@
 //! Keeps what you run healthy, and shows it: command line and wiring, no rules of its own.
 
+mod agent;
 mod cli;
 mod failure;
 mod files;
@@ -39,6 +40,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         // Has been seen to: it has an exit status of its own.
         Command::Keeper(_) => Ok(()),
         Command::Up(args) => up::run(args),
+        Command::Agent(args) => agent::run(args),
         Command::Gateway(args) => gateway::run(args),
         Command::Status(args) => remote::status::run(args),
         Command::Explain(args) => remote::explain::run(args),

@@ -4,6 +4,7 @@
 //! A declaration that this release does not understand is not run by guess: its placement is reported as failed, with
 //! the reason (`unsupported`).
 
+mod heard;
 mod keep;
 mod sort;
 mod wanted;
@@ -16,14 +17,14 @@ use std::{
 };
 
 use hale_api::proto;
-use hale_health::{Elsewhere, Status};
+use hale_health::{Elsewhere, Status, Time};
 use hale_model::spec::{Target, Workload};
 use hale_supervisor::supervisor::{Assignment, SupervisorHandle};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use self::wanted::{PauseIntent, Placed, Unusable, Wanted};
-use self::{keep::Keep, sort::Sorted};
+use self::{heard::Heard, keep::Keep, sort::Sorted};
 use crate::targets::{Pause, Targets};
 
 /// Messages that wait to be carried out. When it is full the connection is given up: the next one begins with a full
@@ -40,6 +41,8 @@ pub(crate) enum Word {
     Connected {
         cluster: String,
         known: bool,
+        /// When it was asked for.
+        asked_at: Time,
     },
     Desired(Box<proto::Desired>),
     Around(proto::Around),
@@ -80,6 +83,10 @@ pub(crate) struct Options {
     pub(crate) targets: Targets,
     /// Where the last state is kept; nowhere when absent.
     pub(crate) dir: Option<PathBuf>,
+    /// The boot of the machine.
+    pub(crate) boot_id: String,
+    /// When the newest beat was sent that a server has acknowledged, nanoseconds of this boot; 0: none.
+    pub(crate) heard: watch::Receiver<u64>,
 }
 
 pub(crate) struct Desk {
@@ -99,6 +106,10 @@ pub(crate) struct Desk {
     elsewhere: BTreeMap<String, Elsewhere>,
     paused_targets: BTreeMap<String, Vec<PauseIntent>>,
     alone: bool,
+    heard: Heard,
+    acknowledged: watch::Receiver<u64>,
+    /// When the present session was asked for.
+    asked_at: Option<Time>,
 }
 
 impl Desk {
@@ -107,6 +118,9 @@ impl Desk {
         let desk = Self {
             supervisor: options.supervisor,
             targets: options.targets,
+            heard: Heard::load(options.dir.as_deref(), options.boot_id),
+            acknowledged: options.heard,
+            asked_at: None,
             keep: options.dir.map(|dir| Keep::new(&dir)),
             wanted: Wanted::default(),
             view,
@@ -135,9 +149,23 @@ impl Desk {
     }
 
     pub(crate) async fn run(mut self, mut words: mpsc::Receiver<Word>) {
-        while let Some(word) = words.recv().await {
+        let mut acknowledged = self.acknowledged.clone();
+        loop {
+            let word = tokio::select! {
+                word = words.recv() => word,
+                changed = acknowledged.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let at = Time::from_nanos(*acknowledged.borrow_and_update());
+                    self.heard_at(at).await;
+                    continue;
+                }
+            };
+            let Some(word) = word else { return };
             match word {
-                Word::Connected { cluster, known } => {
+                Word::Connected { cluster, known, asked_at } => {
+                    self.asked_at = Some(asked_at);
                     if !self.wanted.cluster.is_empty() && self.wanted.cluster != cluster {
                         let (was, now) = (&self.wanted.cluster, &cluster);
                         tracing::warn!(was, now, "this is another cluster: what it wants counts from now on");
@@ -174,6 +202,10 @@ impl Desk {
             }
         }
         self.base = true;
+        // Whoever says what is wanted now has heard of us in this session.
+        if let Some(asked_at) = self.asked_at {
+            self.heard.note(asked_at);
+        }
         if let Some(keep) = self.keep.clone() {
             let wanted = self.wanted.clone();
             let kept = tokio::task::spawn_blocking(move || keep.store(&wanted)).await;
@@ -237,6 +269,27 @@ impl Desk {
             // Closed: the agent ends.
             let _ = self.supervisor.set_dependency(&name, Some(Status::Unknown)).await;
         }
+    }
+
+    /// A server has heard of us: what is to stop without that goes on.
+    async fn heard_at(&mut self, at: Time) {
+        if !self.heard.note(at) {
+            return;
+        }
+        let bound = self.wanted.placements.values().filter_map(|placed| {
+            let workload = self.workloads.get(&placed.digest)?.as_ref().ok()?;
+            let after = workload.disconnect.stop_after?;
+            Some((workload.replica_name(placed.ordinal), Some(self.heard.plus(after))))
+        });
+        let bound: Vec<_> = bound.collect();
+        if bound.is_empty() {
+            return;
+        }
+        if let Err(error) = self.heard.keep() {
+            tracing::error!(%error, "can't keep when a server last heard of this node");
+        }
+        // Closed: the agent ends.
+        let _ = self.supervisor.set_stop_at(bound).await;
     }
 
     async fn pause_targets(&mut self) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hale_api::{proto, wire};
-use hale_health::Generation;
+use hale_health::{Generation, Time};
 use hale_model::spec::{Target, Workload};
 use hale_supervisor::supervisor::{Assignment, PlacedPause};
 use jiff::Timestamp;
@@ -27,7 +27,8 @@ impl Desk {
         for (generation, placed) in &self.wanted.placements {
             match self.workloads.get(&placed.digest) {
                 Some(Ok(workload)) if workload.name == placed.workload => {
-                    sorted.assignments.push(assignment(*generation, placed, workload));
+                    let stop_at = workload.disconnect.stop_after.map(|after| self.heard.plus(after));
+                    sorted.assignments.push(assignment(*generation, placed, workload, stop_at));
                 }
                 Some(Ok(workload)) => {
                     let why = format!("its document declares {}", workload.name);
@@ -96,14 +97,19 @@ fn unsupported(generation: u64, placed: &Placed, why: String) -> Unsupported {
     Unsupported { generation, workload, ordinal, digest, why }
 }
 
-fn assignment(generation: u64, placed: &Placed, workload: &Arc<Workload>) -> Assignment {
+fn assignment(
+    generation: u64,
+    placed: &Placed,
+    workload: &Arc<Workload>,
+    stop_at: Option<Time>,
+) -> Assignment {
     Assignment {
         workload: Arc::clone(workload),
         ordinal: placed.ordinal,
         generation: Generation(generation),
         stopped: placed.stopped_by.clone(),
         pauses: placed.pauses.iter().filter_map(pause).collect(),
-        stop_at: None,
+        stop_at,
         draining: false,
     }
 }

@@ -73,8 +73,6 @@ pub(crate) struct Parts {
     pub(crate) samples: watch::Receiver<Arc<Sample>>,
     pub(crate) metrics: LinkMetrics,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Told the boot time at which the newest acknowledged beat was sent (S9).
-    pub(crate) acknowledged: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
 pub(crate) struct Link {
@@ -85,6 +83,8 @@ pub(crate) struct Link {
     leave: mpsc::Receiver<Leave>,
     reload: watch::Receiver<u64>,
     state: watch::Sender<LinkState>,
+    /// When the newest acknowledged beat was sent, by the clock of this boot (S9).
+    acknowledged: watch::Sender<u64>,
     backoff: Backoff,
     servers: Vec<String>,
     next: usize,
@@ -106,6 +106,7 @@ pub(crate) struct Ends {
     pub(crate) leave: mpsc::Receiver<Leave>,
     pub(crate) reload: watch::Receiver<u64>,
     pub(crate) state: watch::Sender<LinkState>,
+    pub(crate) acknowledged: watch::Sender<u64>,
 }
 
 impl Link {
@@ -120,6 +121,7 @@ impl Link {
             leave: ends.leave,
             reload: ends.reload,
             state: ends.state,
+            acknowledged: ends.acknowledged,
             backoff,
             servers,
             next: 0,

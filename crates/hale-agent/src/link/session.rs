@@ -6,6 +6,7 @@ use hale_api::proto::{
     self, NodeMessage, ServerMessage, node_message::Message as Say, node_service_client::NodeServiceClient,
     server_message::Message as Heard,
 };
+use hale_health::Time;
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
@@ -177,6 +178,7 @@ impl Link {
         let _ = out.try_send(register);
         let mut client = NodeServiceClient::new(dialed.channel).max_decoding_message_size(LARGEST);
         let began = Instant::now();
+        let asked_at = self.parts.clock.now();
         let sent_at = Timestamp::now().as_microsecond();
         let greeted = timeout(WELCOME_WITHIN, async {
             let mut inbound = client.connect(request).await.map_err(refused)?.into_inner();
@@ -197,7 +199,7 @@ impl Link {
             Err(_) => return End::Silent,
         };
         self.measure(sent_at, began.elapsed(), welcome.server_time);
-        match self.begin(server, &welcome, out, asking).await {
+        match self.begin(server, &welcome, (out, asking), asked_at).await {
             Ok(session) => self.keep(session, inbound).await,
             Err(end) => end,
         }
@@ -220,8 +222,8 @@ impl Link {
         &mut self,
         server: &str,
         welcome: &proto::Welcome,
-        out: mpsc::Sender<NodeMessage>,
-        asking: Asking,
+        (out, asking): (mpsc::Sender<NodeMessage>, Asking),
+        asked_at: Time,
     ) -> Result<Session, End> {
         self.session = welcome.session;
         let asked = Duration::from_millis(u64::from(welcome.heartbeat_ms));
@@ -241,7 +243,7 @@ impl Link {
             super::LinkState { server: Some(server.to_owned()), session: welcome.session, trouble: None };
         self.state.send_replace(state);
         tracing::info!(server, session = welcome.session, version = welcome.version, "connected");
-        let connected = Word::Connected { cluster: welcome.cluster.clone(), known };
+        let connected = Word::Connected { cluster: welcome.cluster.clone(), known, asked_at };
         self.words.send(connected).await.map_err(|_| End::Left)?;
         Ok(Session {
             out,
@@ -367,7 +369,7 @@ impl Link {
         }
         if let Some(newest) = newest {
             // Not by the server's word for it: nobody else decides how long ago we were heard (S9).
-            (self.parts.acknowledged)(newest.sent_boottime);
+            self.acknowledged.send_replace(newest.sent_boottime);
             self.measure(newest.sent_at, newest.at.elapsed(), ack.server_time);
         }
         self.tracker.durable(ack.durable_sequence);

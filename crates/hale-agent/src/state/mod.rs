@@ -229,7 +229,8 @@ impl Tracker {
     /// What a full beat would hold, to be compared (N8).
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        wire::digest(self.replicas.values().map(|it| (it.now.generation, it.now.version)))
+        let replicas = self.replicas.values().map(|it| (it.now.generation, it.now.version));
+        wire::digest(replicas, self.targets.values().map(|it| &it.now))
     }
 
     /// The placements that something is here of.

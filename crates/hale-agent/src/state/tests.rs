@@ -113,7 +113,7 @@ impl Server {
     }
 
     fn digest(&self) -> [u8; 32] {
-        wire::digest(self.replicas.values().map(|it| (it.generation, it.version)))
+        wire::digest(self.replicas.values().map(|it| (it.generation, it.version)), self.targets.values())
     }
 }
 

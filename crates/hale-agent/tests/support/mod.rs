@@ -299,7 +299,6 @@ impl Node {
             usages: Arc::new(Vec::new),
             metrics: link,
             clock,
-            acknowledged: Arc::new(|_| {}),
             data_dir: dir.path().to_owned(),
             keep_desired: true,
             first_version: first_version(dir.path()).unwrap(),

@@ -148,6 +148,23 @@ impl ProcessRuntime {
         self.client.is_connected()
     }
 
+    /// What every instance uses that runs now, in one pass. Reads files of the kernel: not for an async task.
+    #[must_use]
+    pub fn usages(&self) -> Vec<(InstanceId, Usage)> {
+        let live: Vec<(InstanceId, Running)> = {
+            let live = self.table.lock();
+            live.iter()
+                .filter(|(_, it)| !it.starting)
+                .map(|(id, it)| (id.clone(), it.running.clone()))
+                .collect()
+        };
+        // The list of all processes is made once, and only if a replica has no cgroup of its own.
+        let processes = std::cell::OnceCell::new();
+        live.into_iter()
+            .filter_map(|(id, running)| Some((id, self.meter.usage_among(&running, &processes)?)))
+            .collect()
+    }
+
     /// Which cgroups are in use and since which boot, as the keeper told: for logs and diagnostics.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -1,6 +1,6 @@
 //! What an instance uses: from its cgroup where that accounts for it, else summed over its processes.
 
-use std::{path::Path, sync::OnceLock, time::Duration};
+use std::{cell::OnceCell, path::Path, sync::OnceLock, time::Duration};
 
 use hale_keeper::{
     cgroup,
@@ -19,7 +19,12 @@ pub(super) struct Meter {
 impl Meter {
     /// `None` when its main process is gone, or another by the same number (H13).
     pub(super) fn usage(&self, running: &Running) -> Option<Usage> {
-        let members = members(running);
+        self.usage_among(running, &OnceCell::new())
+    }
+
+    /// The same, where the list of all processes may have been made already.
+    pub(super) fn usage_among(&self, running: &Running, processes: &OnceCell<Vec<Process>>) -> Option<Usage> {
+        let members = members_among(running, processes);
         if members.is_empty() {
             return None;
         }
@@ -46,6 +51,10 @@ impl Meter {
 
 /// The live processes of an instance; none when its main process has ended.
 pub(super) fn members(running: &Running) -> Vec<Process> {
+    members_among(running, &OnceCell::new())
+}
+
+fn members_among(running: &Running, processes: &OnceCell<Vec<Process>>) -> Vec<Process> {
     let Ok(pid) = i32::try_from(running.pid) else { return Vec::new() };
     let is_it = |process: &Process| process.start_time == running.start_time && !process.zombie;
     if !procfs::process(pid).is_some_and(|process| is_it(&process)) {
@@ -53,6 +62,6 @@ pub(super) fn members(running: &Running) -> Vec<Process> {
     }
     match &running.cgroup {
         Some(path) => cgroup::members(Path::new(path)).into_iter().filter_map(procfs::process).collect(),
-        None => procfs::subtree(&procfs::processes().unwrap_or_default(), pid),
+        None => procfs::subtree(processes.get_or_init(|| procfs::processes().unwrap_or_default()), pid),
     }
 }

@@ -8,7 +8,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::{DataDirArgs, LogFormat, parse_duration};
+use crate::{
+    cli::{DataDirArgs, parse_duration},
+    telemetry::TelemetryArgs,
+};
 
 /// `hale agent`.
 #[derive(Debug, Args)]
@@ -70,12 +73,8 @@ pub(crate) struct AgentArgs {
     /// Refuses workloads that would run as root.
     #[arg(long, env = "HALE_NO_ROOT")]
     pub(crate) no_root: bool,
-    /// What is logged to standard error: a level, or directives as in `RUST_LOG`.
-    #[arg(long, env = "HALE_LOG", value_name = "LEVEL", default_value = "info")]
-    pub(crate) log: String,
-    /// How it is logged.
-    #[arg(long, env = "HALE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
-    pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
 }
 
 /// What becomes of probes.

@@ -13,19 +13,18 @@ use std::io;
 use hale_keeper::{LaunchOptions, Launched};
 
 pub(crate) use self::args::AgentArgs;
-use crate::{
-    failure::Failure,
-    up::{lock::DataDir, log},
-};
+use crate::{failure::Failure, telemetry, up::lock::DataDir};
 
 /// Runs a node until it is told to end.
 pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
     for server in &args.server {
         if !server.starts_with("http://") && !server.starts_with("https://") {
-            return Err(Failure::Usage(format!("--server {server}: expected a URL such as https://hale:7450")));
+            return Err(Failure::Usage(format!(
+                "--server {server}: expected a URL such as https://hale:7450"
+            )));
         }
     }
-    log::init(&args.log, args.log_format)?;
+    let telemetry = telemetry::init(&args.telemetry, "hale-agent", "info")?;
     let dir = DataDir::take(&args.data_dir.path()).map_err(Failure::failed)?;
     let keeper = keeper(&dir)?;
     // Checks have threads of their own; what is left is short work on sockets and one writer.
@@ -34,7 +33,12 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("can't start the async runtime: {error}")))?;
-    let ended = runtime.block_on(node::run(args, &dir, keeper));
+    let ended = runtime.block_on(async {
+        telemetry.connect()?;
+        let ended = node::run(args, &dir, keeper).await;
+        telemetry.close().await;
+        ended
+    });
     // A reader that hangs in a blocking call must not keep the agent from ending.
     runtime.shutdown_background();
     ended

@@ -120,7 +120,7 @@ impl Node {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         reports.tell(EventData::NodeStarted(NodeStarted { version: version.clone() }));
         let drains = Drains::default();
-        let told = (&reports, &drains, &metrics);
+        let told = (&reports, &drains, &*metrics);
         let (supervisor, targets) = supervise(args, &name, dir, &runtime, told)?;
         let identity = identity(args, &name, version, reached, dir)?;
         let first_version = first_version(&dir.path)
@@ -218,7 +218,10 @@ fn supervise(
     let checks = Checks::start(&EngineOptions::new(tokio::runtime::Handle::current()))
         .map_err(|error| Failure::failed(format!("can't start probing: {error}")))?;
     let mementos = FileMementos::open(&dir.path).map_err(|error| {
-        Failure::failed(format!("can't keep what the next agent has to know in {}: {error}", dir.path.display()))
+        Failure::failed(format!(
+            "can't keep what the next agent has to know in {}: {error}",
+            dir.path.display()
+        ))
     })?;
     let seed = u64::from(std::process::id()) ^ Timestamp::now().as_nanosecond() as u64;
     let clock = Arc::new(BootClock);
@@ -286,7 +289,9 @@ fn answers(pulse: Pulse, agent: &AgentHandle, runtime: Arc<ProcessRuntime>, regi
                 return Err("the keeper is being replaced".to_owned());
             }
             if !loaded() {
-                return Err("no desired state has been loaded yet, from a server or from an earlier run".to_owned());
+                return Err(
+                    "no desired state has been loaded yet, from a server or from an earlier run".to_owned()
+                );
             }
             Ok(())
         }),
@@ -312,13 +317,16 @@ fn own_address(servers: &[String]) -> IpAddr {
             format!("{host}:443")
         };
         let to = with_port.to_socket_addrs().ok()?.next()?;
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect(to).ok()?;
         socket.local_addr().ok().map(|it| it.ip())
     };
     servers.iter().find_map(reach).unwrap_or_else(|| {
-        tracing::warn!("can't tell where this node's replicas are reached: on this machine alone (--address says where)");
+        tracing::warn!(
+            "can't tell where this node's replicas are reached: on this machine alone (--address says where)"
+        );
         Ipv4Addr::LOCALHOST.into()
     })
 }

@@ -49,8 +49,11 @@ impl StoreSpool {
         let path = dir.join("agent.db");
         let failed =
             |error: &dyn std::fmt::Display| Failure::failed(format!("can't use {}: {error}", path.display()));
-        let options =
-            hale_store::Options { event_age: KEPT_FOR, max_events: MOST_EVENTS, ..hale_store::Options::default() };
+        let options = hale_store::Options {
+            event_age: KEPT_FOR,
+            max_events: MOST_EVENTS,
+            ..hale_store::Options::default()
+        };
         let store = Store::open(&path, options).await.map_err(|error| failed(&error))?;
         let known = store.load().await.map_err(|error| failed(&error))?;
         let known = known.records.into_iter().find_map(|it| match it.record {
@@ -101,11 +104,7 @@ impl Spool for StoreSpool {
         self.store.append(event);
     }
 
-    fn read(
-        &self,
-        after: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<proto::SpooledEvent>, SpoolError>> {
+    fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<proto::SpooledEvent>, SpoolError>> {
         Box::pin(async move {
             let query = EventQuery { after: Some(after), ..EventQuery::default() };
             let read = self.store.events(&query, limit).await;

@@ -36,7 +36,8 @@ impl Pulse {
     }
 
     async fn ask(self, supervisor: SupervisorHandle, notifier: Arc<Notifier>) {
-        let mut every = tokio::time::interval(notifier.sign_of_life_every().map_or(EVERY, |it| it.min(EVERY)));
+        let mut every =
+            tokio::time::interval(notifier.sign_of_life_every().map_or(EVERY, |it| it.min(EVERY)));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;

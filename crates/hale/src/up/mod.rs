@@ -4,7 +4,7 @@
 //! parts. Nothing is run before every file is right and every address can be listened on.
 
 mod control;
-mod lock;
+pub(crate) mod lock;
 mod node;
 mod screen;
 pub(crate) mod signals;
