@@ -1,0 +1,158 @@
+//! What the server itself goes through: other servers' sessions, a write that failed, a restored database.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
+
+mod world;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use hale_health::Status;
+use hale_model::cluster::*;
+use hale_placement::{Action, Elsewhere, Noun, Surroundings};
+use world::World;
+
+fn session(world: &World, node: &str, server: &str, number: u64, state: SessionState) -> Noun {
+    Noun::Session(SessionRecord {
+        node: node.into(),
+        session: number,
+        server: server.into(),
+        instance: "i".into(),
+        boot_id: "b".into(),
+        state,
+        since: world.wall,
+        spool: String::new(),
+        events_durable: 0,
+    })
+}
+
+fn three() -> World {
+    let mut world = World::new();
+    for name in ["n1", "n2", "n3"] {
+        world.add_node(name, |_| {});
+    }
+    world.apply("{kind: Workload, name: web, replicas: 3, process: {command: [./serve]}}");
+    world.advance(Duration::from_secs(20));
+    assert_eq!(world.ready("web").len(), 3);
+    world
+}
+
+fn live(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|it| (*it).to_owned()).collect()
+}
+
+#[test]
+fn a_node_of_another_server_is_lost_when_that_servers_lease_is_and_it_does_not_register_again() {
+    let mut world = three();
+    // Its beats go to another server from now on.
+    world.nodes.get_mut("n1").unwrap().linked = false;
+    world.planner.servers(world.now, &live(&["s1", "s2"]));
+    let connected = session(&world, "n1", "s2", 2, SessionState::Connected);
+    world.put(connected);
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.node_records["n1"].condition, NodeCondition::Ready, "{}", world.log);
+    world.planner.servers(world.now, &live(&["s1"]));
+    world.advance(Duration::from_millis(14_500));
+    assert_ne!(world.node_records["n1"].condition, NodeCondition::Lost, "{}", world.log);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.node_records["n1"].condition, NodeCondition::Lost, "{}", world.log);
+    let again = session(&world, "n1", "s1", 3, SessionState::Connected);
+    world.put(again);
+    world.decide();
+    assert_eq!(world.node_records["n1"].condition, NodeCondition::Ready, "{}", world.log);
+}
+
+#[test]
+fn an_agent_that_is_back_within_ten_seconds_changes_nothing() {
+    let mut world = three();
+    let before = world.log.clone();
+    let last_beat = world.wall;
+    let gone = session(&world, "n1", "s1", 1, SessionState::Disconnected { last_beat });
+    world.nodes.get_mut("n1").unwrap().linked = false;
+    world.put(gone);
+    world.advance(Duration::from_millis(4_900));
+    world.nodes.get_mut("n1").unwrap().linked = true;
+    let back = session(&world, "n1", "s1", 2, SessionState::Connected);
+    world.put(back);
+    world.advance(Duration::from_secs(20));
+    assert_eq!(world.log, before);
+}
+
+#[test]
+fn one_that_said_it_goes_away_is_lost_only_when_it_is_not_back_by_then() {
+    let mut world = three();
+    world.nodes.get_mut("n1").unwrap().linked = false;
+    let until = world.wall.checked_add(jiff::SignedDuration::from_secs(60)).unwrap();
+    let away = session(&world, "n1", "s1", 1, SessionState::Away { until });
+    world.put(away);
+    world.advance(Duration::from_secs(59));
+    assert_eq!(world.node_records["n1"].condition, NodeCondition::Away, "{}", world.log);
+    world.advance(Duration::from_secs(2));
+    assert_eq!(world.node_records["n1"].condition, NodeCondition::Lost, "{}", world.log);
+}
+
+#[test]
+fn what_could_not_be_written_is_decided_again_and_the_same() {
+    let mut world = three();
+    world.apply("{kind: Workload, name: db, replicas: 2, process: {command: [./db]}}");
+    let plan = world.planner.decide(world.now, world.wall);
+    assert!(plan.actions.iter().any(|it| matches!(it, Action::Place(_))));
+    world.planner.take_back(world.now, world.wall, &plan);
+    let again = world.planner.decide(world.now, world.wall);
+    assert_eq!(plan.actions, again.actions);
+    assert_eq!(plan.last_generation, again.last_generation);
+    assert!(world.planner.decide(world.now, world.wall).is_empty(), "a plan is taken for done");
+}
+
+#[test]
+fn after_a_restore_what_nodes_run_is_taken_over_and_the_newest_wins() {
+    let mut world = three();
+    let placed = world.placements.values().find(|it| it.ordinal == 0).unwrap().clone();
+    let elsewhere = if placed.node == "n1" { "n2" } else { "n1" };
+    let mut newer = world.observed[&placed.generation].clone();
+    (newer.generation, newer.node) = (50, elsewhere.to_owned());
+    let mut older = newer.clone();
+    (older.generation, older.node) = (40, "n3".to_owned());
+    world.planner.adopt(world.now, Box::new(older));
+    world.planner.adopt(world.now, Box::new(newer));
+    let plan = world.planner.decide(world.now, world.wall);
+    let adopted: Vec<_> = plan
+        .actions
+        .iter()
+        .filter_map(|it| if let Action::Regrant(it) = it { Some(it) } else { None })
+        .collect();
+    assert_eq!(adopted.len(), 1, "{:#?}", plan.actions);
+    assert_eq!((adopted[0].placement.node.as_str(), adopted[0].from.as_slice()), (elsewhere, &[50][..]));
+    assert!(adopted[0].placement.generation > 50 && adopted[0].placement.continues == [50]);
+    assert!(adopted[0].observed.as_ref().unwrap().ready);
+    assert!(
+        plan.actions
+            .iter()
+            .any(|it| matches!(it, Action::Withdraw(it) if it.generation == placed.generation))
+    );
+}
+
+#[test]
+fn a_node_is_told_of_replicas_elsewhere_and_of_what_its_own_depend_on() {
+    let mut world = three();
+    world.apply("{kind: Workload, name: app, replicas: 1, dependsOn: [web], process: {command: [./app]}}");
+    world.advance(Duration::from_secs(5));
+    let mut around = Surroundings::new();
+    let nouns = world.workloads.values().cloned().map(|it| Noun::Workload(Box::new(it)));
+    let placements = world.placements.values().cloned().map(Noun::Placement);
+    let observed = world.observed.values().cloned().map(|it| Noun::Observed(Box::new(it)));
+    nouns.chain(placements).chain(observed).for_each(|it| around.put(it));
+    assert_eq!(around.changes().len(), 3);
+    assert!(around.changes().is_empty(), "only what is new is told");
+    let home = world.placements.values().find(|it| it.workload == "app").unwrap().node.clone();
+    let told = around.of(&home);
+    assert_eq!(told.elsewhere["web"], Elsewhere { ready: 2, restarting: 0 });
+    assert_eq!(told.dependencies["web"], Status::Healthy);
+
+    let mut lost: Vec<_> = world.observed.values().filter(|it| it.workload == "web").cloned().collect();
+    lost.iter_mut().for_each(|it| it.ready = false);
+    lost.into_iter().for_each(|it| around.put(Noun::Observed(Box::new(it))));
+    let changes = around.changes();
+    let (_, told) = changes.iter().find(|(node, _)| *node == home).unwrap();
+    assert_eq!(told.dependencies["web"], Status::Failing);
+    assert_eq!(told.elsewhere["web"].ready, 0);
+}
