@@ -31,5 +31,6 @@ pub use cluster::Cluster;
 pub use control::Control;
 pub use openapi::openapi;
 pub use registry::Registry;
+pub use routes::health::metrics_alone;
 pub use serve::{Limits, Listeners, bind_socket, serve, with_grpc};
 pub use tls::{Tls, TlsError, TlsFiles, may_listen};

@@ -32,6 +32,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs what the files declare, and keeps it healthy, until it is interrupted.
     Up(UpArgs),
+    /// Coordinates nodes: places workloads, keeps what is wanted and what happened, serves the API.
+    Server(crate::server::ServeArgs),
     /// Runs what a server places on this machine, and tells it how that is.
     Agent(Box<crate::agent::AgentArgs>),
     /// Takes requests to the ready endpoints of services, as a server tells of them.

@@ -8,6 +8,7 @@ mod gateway;
 mod local;
 mod output;
 mod remote;
+mod server;
 mod telemetry;
 mod up;
 
@@ -40,6 +41,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         // Has been seen to: it has an exit status of its own.
         Command::Keeper(_) => Ok(()),
         Command::Up(args) => up::run(args),
+        Command::Server(args) => server::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Gateway(args) => gateway::run(args),
         Command::Status(args) => remote::status::run(args),

@@ -2,7 +2,6 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use axum::Router;
 use futures_util::Stream;
 use hale_api::proto::{
     self, GatewayMessage, NodeMessage, RegistryMessage, ServerMessage,
@@ -30,8 +29,8 @@ const MESSAGE: usize = 16 * 1024 * 1024;
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Cluster {
-    /// The services, to be served beside the REST API: HTTP/2, with or without TLS.
-    pub async fn grpc(&self) -> Router {
+    /// The services, to be served beside the REST API (see [`crate::with_grpc`]).
+    pub async fn grpc(&self) -> Routes {
         let node = NodeServiceServer::new(Nodes { shared: Arc::clone(&self.shared) })
             .max_decoding_message_size(MESSAGE)
             .max_encoding_message_size(usize::MAX);
@@ -48,7 +47,7 @@ impl Cluster {
             Ok(reflection) => routes = routes.add_service(reflection),
             Err(error) => tracing::error!(%error, "gRPC reflection is not served"),
         }
-        routes.prepare().into_axum_router()
+        routes
     }
 }
 

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    Json,
+    Json, Router,
     extract::State,
     response::{IntoResponse, Response},
+    routing::get,
 };
 use hale_api::Code;
 use http::{HeaderMap, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{api::Api, problems::Refusal};
+use crate::{Metrics, api::Api, problems::Refusal};
 
 /// This process answers.
 pub(crate) async fn healthz() -> &'static str {
@@ -49,8 +50,19 @@ pub(crate) async fn readyz(State(api): State<Api>) -> Response {
 }
 
 pub(crate) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
+    told(&api.parts.metrics, &headers)
+}
+
+/// The metrics alone, without a token, for an address of their own (S25: `--metrics-listen`).
+pub fn metrics_alone(metrics: Metrics) -> Router {
+    Router::new()
+        .route("/metrics", get(move |headers: HeaderMap| std::future::ready(told(&metrics, &headers))))
+        .route("/healthz", get(healthz))
+}
+
+fn told(metrics: &Metrics, headers: &HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
-    match (api.parts.metrics)(accept) {
+    match metrics(accept) {
         Ok((kind, text)) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(detail) => {
             tracing::error!(%detail, "the metrics can't be told");

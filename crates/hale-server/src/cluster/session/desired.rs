@@ -10,9 +10,6 @@ use hale_model::{
 
 use crate::cluster::{seen::micros, snapshot::Snapshot};
 
-/// The most bytes of declarations in one message; more go ahead in messages of their own.
-const MESSAGE: usize = 1 << 20;
-
 /// What a session has told its node.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -25,7 +22,7 @@ pub(crate) struct Told {
 
 impl Told {
     /// What is to be told of `snapshot`, and takes it for told; nothing when nothing has changed.
-    pub(crate) fn next(&mut self, snapshot: &Snapshot, node: &str, epoch: u64) -> Vec<proto::Desired> {
+    pub(crate) fn next(&mut self, snapshot: &Snapshot, node: &str, epoch: u64) -> Option<proto::Desired> {
         let (placements, mut documents) = placements(snapshot, node);
         let targets = targets(snapshot, node, &mut documents);
         let full = !self.begun;
@@ -46,39 +43,22 @@ impl Told {
             && changed_targets.is_empty()
             && withdrawn_targets.is_empty()
         {
-            return Vec::new();
+            return None;
         }
         let regranted = changed.iter().flat_map(|it| regrants(snapshot, it.generation)).collect();
         documents.retain(|document| !self.documents.contains(&document.digest));
-        let mut messages = Vec::new();
-        let mut part = Vec::new();
-        let mut size = 0;
-        for document in documents {
-            self.documents.insert(document.digest.clone());
-            size += document.json.len();
-            part.push(document);
-            if size > MESSAGE {
-                let documents = std::mem::take(&mut part);
-                size = 0;
-                messages.push(proto::Desired {
-                    revision: snapshot.revision,
-                    documents,
-                    epoch,
-                    ..Default::default()
-                });
-            }
-        }
-        messages.push(proto::Desired {
+        self.documents.extend(documents.iter().map(|it| it.digest.clone()));
+        let desired = proto::Desired {
             revision: snapshot.revision,
             full,
             placements: changed,
             withdrawn: if full { Vec::new() } else { withdrawn },
-            documents: part,
+            documents,
             targets: changed_targets,
             withdrawn_targets: if full { Vec::new() } else { withdrawn_targets },
             regranted,
             epoch,
-        });
+        };
         (self.placements, self.targets, self.begun) = (placements, targets, true);
         // What no placement needs any more is told again should one need it.
         let needed: HashSet<&String> = self
@@ -88,7 +68,7 @@ impl Told {
             .chain(self.targets.values().map(|it| &it.digest))
             .collect();
         self.documents.retain(|it| needed.contains(it));
-        messages
+        Some(desired)
     }
 }
 

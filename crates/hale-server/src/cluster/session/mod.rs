@@ -356,7 +356,7 @@ impl Session {
     fn tell(&mut self) {
         let snapshot = self.shared.feed.current();
         let epoch = snapshot.cluster.as_ref().map_or(0, |it| it.epoch);
-        for desired in self.told.next(&snapshot, &self.node, epoch) {
+        if let Some(desired) = self.told.next(&snapshot, &self.node, epoch) {
             self.out.send(ToNode::Desired(desired));
         }
         let around = self.shared.around(&snapshot, &self.node);

@@ -1,0 +1,64 @@
+//! What can be typed after `hale server` (C3).
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use crate::cli::{DataDirArgs, LogFormat, parse_duration};
+
+/// `hale server`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirArgs,
+    /// Where API, gRPC for agents and gateways, status page and metrics are served; port 0 picks one.
+    #[arg(long, env = "HALE_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7450")]
+    pub(crate) listen: SocketAddr,
+    /// A PostgreSQL database that several servers share: postgres://user@host:5432,host2:5432/name [default: a file in
+    /// the data directory, for one server].
+    #[arg(long, env = "HALE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+    /// Where agents and other servers reach this one [default: the address it listens on].
+    #[arg(long, env = "HALE_ADVERTISE_URL", value_name = "URL")]
+    pub(crate) advertise_url: Option<String>,
+    /// The certificate to serve with, and those between it and its authority, PEM. Read again when it changes.
+    #[arg(long, env = "HALE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, env = "HALE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Lets in only who has a certificate of one of these authorities, PEM.
+    #[arg(long, env = "HALE_CA_FILE", value_name = "FILE", requires = "tls_cert")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Serves on an address that others reach without TLS: something in front of hale speaks it.
+    #[arg(long, env = "HALE_INSECURE_HTTP")]
+    pub(crate) insecure_http: bool,
+    /// Where metrics are served without a token, beside /metrics on the API's address [default: nowhere].
+    #[arg(long, env = "HALE_METRICS_LISTEN", value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// From heartbeat to heartbeat of an agent. Two missed make its node suspect, three lost.
+    #[arg(long, env = "HALE_HEARTBEAT_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = beat)]
+    pub(crate) heartbeat_interval: Duration,
+    /// How long another server waits before it takes over what this one did, should it die.
+    #[arg(long, env = "HALE_LEASE", value_name = "DURATION", default_value = "5s", value_parser = beat)]
+    pub(crate) lease: Duration,
+    /// Events older than this are forgotten, beyond a million at once.
+    #[arg(long, env = "HALE_EVENT_RETENTION", value_name = "DURATION", default_value = "720h", value_parser = parse_duration)]
+    pub(crate) event_retention: Duration,
+    /// What is logged to standard error: a level, or directives as in `RUST_LOG`.
+    #[arg(long, env = "HALE_LOG", value_name = "LEVEL", default_value = "info")]
+    pub(crate) log: String,
+    /// How it is logged.
+    #[arg(long, env = "HALE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// A duration that sessions and leases can be kept by.
+fn beat(text: &str) -> Result<Duration, String> {
+    let parsed = parse_duration(text)?;
+    if (Duration::from_millis(50)..=Duration::from_secs(60)).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err("expected a duration from 50ms to 1m".to_owned())
+    }
+}

@@ -1,0 +1,183 @@
+//! `hale server`: the coordinator (S1–S15), alone or one of several on a PostgreSQL database.
+//!
+//! Order of start: lock of the data directory, database, cluster, token of an admin, and only then does it listen.
+
+mod args;
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use hale_agent::metrics::exposition;
+use hale_model::cluster::Role;
+use hale_server::{Cluster, Limits, Listeners, Metrics, Parts, Registry, Tls, TlsFiles, TokenSet, cluster};
+use hale_store::Store;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::args::ServeArgs;
+use crate::{
+    failure::Failure,
+    up::{lock::DataDir, log, signals::Signals},
+};
+
+/// How long the store may take to write what is left.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// The most connections at once: each agent has one.
+const CONNECTIONS: usize = 32_768;
+
+/// Serves until it is interrupted.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    hale_server::may_listen(args.listen, args.tls_cert.is_some(), args.insecure_http)
+        .map_err(Failure::Usage)?;
+    log::init(&args.log, args.log_format)?;
+    let dir = DataDir::take(&args.data_dir.path()).map_err(Failure::failed)?;
+    // Each agent has a connection; the limit before is nobody's here.
+    let _before = hale_keeper::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("can't start the async runtime: {error}")))?;
+    let ended = runtime.block_on(serve(args, &dir));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(args: &ServeArgs, dir: &DataDir) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let server = Server::start(args, dir).await?;
+    let signal = signals.next().await;
+    tracing::info!(signal, "ending");
+    tokio::select! {
+        () = server.stop() => {}
+        _ = signals.next() => tracing::warn!("ending at once"),
+    }
+    Ok(())
+}
+
+/// A server that runs.
+struct Server {
+    cluster: Cluster,
+    store: Store,
+    end: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(args: &ServeArgs, dir: &DataDir) -> Result<Self, Failure> {
+        let tls = tls(args)?;
+        let (tcp, address) = listen(args.listen).await?;
+        let metrics_tcp = match args.metrics_listen {
+            Some(on) => Some(listen(on).await?.0),
+            None => None,
+        };
+        let socket = hale_server::bind_socket(&dir.path).map_err(|error| {
+            Failure::failed(format!("can't make the socket in {}: {error}", dir.path.display()))
+        })?;
+        let token = hale_server::cli_token(&dir.path).map_err(|error| {
+            Failure::failed(format!("can't make a token in {}: {error}", dir.path.display()))
+        })?;
+        let store = open(args, dir).await?;
+        first_admin(&dir.path, &store).await?;
+        let tokens = TokenSet::new().with("cli", &token, Role::Admin);
+        let registry = Arc::new(Registry::new());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = args.advertise_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
+        let options = cluster::Options { heartbeat: args.heartbeat_interval, lease: args.lease, url };
+        let cluster = Cluster::start(store.clone(), tokens.clone(), Arc::clone(&registry), options)
+            .await
+            .map_err(|error| Failure::failed(format!("can't join the cluster: {error}")))?;
+        let end = CancellationToken::new();
+        let metrics = metrics();
+        let router = hale_server::router(Parts {
+            control: Arc::new(cluster.clone()),
+            store: store.clone(),
+            registry,
+            metrics: Arc::clone(&metrics),
+            tokens,
+            loopback: address.ip().is_loopback(),
+            end: end.clone(),
+        });
+        let router = hale_server::with_grpc(router, cluster.grpc().await);
+        if let Some(tls) = tls.clone() {
+            let end = end.clone();
+            tokio::spawn(async move {
+                if let Err(error) = tls.follow(end).await {
+                    tracing::error!(%error, "changes of certificates are not heard of");
+                }
+            });
+        }
+        if let Some(tcp) = metrics_tcp {
+            let listeners = Listeners { tcp: Some(tcp), ..Listeners::default() };
+            let router = hale_server::metrics_alone(metrics);
+            tokio::spawn(hale_server::serve(router, listeners, Limits::default(), end.clone()));
+        }
+        let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
+        let listeners = Listeners { tcp: Some(tcp), tls, socket: Some(socket) };
+        let serving = tokio::spawn(hale_server::serve(router, listeners, limits, end.clone()));
+        tracing::info!(address = %format!("{scheme}://{address}"), "listening");
+        Ok(Self { cluster, store, end, serving })
+    }
+
+    /// Agents first, so that they go elsewhere; then requests that are left; then the database.
+    async fn stop(self) {
+        self.cluster.stop().await;
+        self.end.cancel();
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the API ended badly");
+        }
+        if tokio::time::timeout(LAST_WRITES, self.store.close()).await.is_err() {
+            tracing::error!("what was left could not be written in time");
+        }
+    }
+}
+
+fn tls(args: &ServeArgs) -> Result<Option<Tls>, Failure> {
+    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+    let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: args.ca_file.clone() };
+    Tls::load(files).map(Some).map_err(Failure::failed)
+}
+
+async fn listen(on: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("can't listen on {on}: {error}"));
+    let listener = TcpListener::bind(on).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+async fn open(args: &ServeArgs, dir: &DataDir) -> Result<Store, Failure> {
+    let options = hale_store::Options { event_age: args.event_retention, ..hale_store::Options::default() };
+    match &args.database_url {
+        Some(_) => {
+            Err(Failure::Usage("--database-url: PostgreSQL is not supported by this build".to_owned()))
+        }
+        None => {
+            let database = dir.join("hale.db");
+            Store::open(&database, options)
+                .await
+                .map_err(|error| Failure::failed(format!("can't open {}: {error}", database.display())))
+        }
+    }
+}
+
+/// The first start leaves an admin's token in the data directory (C3).
+async fn first_admin(dir: &Path, store: &Store) -> Result<(), Failure> {
+    use hale_store::cluster::{Change, Guard, Record, Write};
+
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::failed(format!("can't make an admin's token: {error}"));
+    let Some((token, record)) = hale_server::admin_token(dir).map_err(|error| failed(&error))? else {
+        return Ok(());
+    };
+    let record = Record::Token(record);
+    let write = Write { guards: vec![Guard::Absent(record.key())], changes: vec![Change::Put(record)] };
+    store.write(write).await.map_err(|error| failed(&error))?;
+    let path = dir.join(hale_server::ADMIN_FILE);
+    hale_server::keep_token(&path, &token).map_err(|error| failed(&error))?;
+    tracing::info!(path = %path.display(), "an admin's token was made");
+    Ok(())
+}
+
+fn metrics() -> Metrics {
+    let registered = prometheus_client::registry::Registry::default();
+    Arc::new(move |accept| exposition::encode(&registered, accept).map_err(|error| error.to_string()))
+}
