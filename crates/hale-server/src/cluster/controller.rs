@@ -1,28 +1,492 @@
 //! Placement, decided by the one server that holds the lease for it (S3).
+//!
+//! The holder keeps a [`Planner`] up with the records, tells it whom this server hears, and writes what it decides as one
+//! transaction each, guarded by the lease and by whatever it was decided on. What can't be written because something has
+//! changed is taken back and decided anew. A server that takes over knows nothing of the past: the planner is patient
+//! for one lost-interval before it judges.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
-use hale_store::cluster::Changes;
+use hale_health::Time;
+use hale_placement::{Action, Key as Gone, Noun, Options, Plan, Planner};
+use hale_store::cluster::{Change, Changes, Guard, Key, Kind, Lease, Record, Versioned, Write, WriteError};
+use jiff::Timestamp;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
-use super::{Cluster, Shared};
+use super::{Cluster, Shared, clock, desired::guard, snapshot::Snapshot, status};
 
-/// What the decider is told.
+/// The name of the lease.
+const LEASE: &str = "placement";
+
+/// How long changes gather before they are decided on.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// The longest without looking, whatever the planner says.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Changes that wait for the planner; beyond that it is built anew from the snapshot.
+const WAITING: usize = 100_000;
+
+/// The pause after a plan that could not be written.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// What the decider is told, and the decider itself while this server has the lease.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {}
+pub(crate) struct Desk {
+    news: Mutex<News>,
+    wake: Notify,
+    planner: Mutex<Option<Planner>>,
+}
+
+#[derive(Debug, Default)]
+struct News {
+    /// Whether anybody listens.
+    active: bool,
+    records: Vec<Versioned>,
+    targets: BTreeSet<Arc<str>>,
+    /// Whether all is to be read anew.
+    lost_track: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they hold is made anew when a decider panicked midway.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Desk {
     /// Records have changed.
-    pub(crate) fn feed(&self, _changes: &Changes) {}
+    pub(crate) fn feed(&self, changes: &Changes) {
+        let mut news = lock(&self.news);
+        if !news.active || (changes.records.is_empty() && !changes.reset) {
+            return;
+        }
+        if changes.reset || news.records.len() + changes.records.len() > WAITING {
+            news.lost_track = true;
+            news.records.clear();
+        } else if !news.lost_track {
+            news.records.extend(changes.records.iter().cloned());
+        }
+        drop(news);
+        self.wake.notify_one();
+    }
+
+    /// What is heard of targets has changed.
+    pub(crate) fn targets(&self, names: impl IntoIterator<Item = Arc<str>>) {
+        let mut news = lock(&self.news);
+        if news.active {
+            news.targets.extend(names);
+            drop(news);
+            self.wake.notify_one();
+        }
+    }
+
+    /// A node that was not heard of is.
+    pub(crate) fn heard(&self) {
+        self.wake.notify_one();
+    }
+
+    fn begin(&self) {
+        *lock(&self.news) = News { active: true, ..News::default() };
+    }
+
+    fn end(&self) {
+        *lock(&self.news) = News::default();
+        *lock(&self.planner) = None;
+    }
 }
 
 /// Competes for the lease, and decides while it is held.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    shared.end.cancelled().await;
+    let again = shared.options.lease / 3;
+    while !shared.end.is_cancelled() {
+        let asked = Instant::now();
+        let lease = shared.store.lease(LEASE, &shared.name, shared.options.lease).await;
+        if let Ok(Some(lease)) = lease {
+            tracing::info!(
+                server = shared.name,
+                number = lease.number,
+                "this server decides placement from now on"
+            );
+            let mut deciding = Deciding::begin(&shared, lease, asked);
+            shared.end.run_until_cancelled(deciding.go()).await;
+            shared.planner.end();
+            tracing::info!(server = shared.name, "this server decides placement no longer");
+        }
+        shared.end.run_until_cancelled(sleep(again)).await;
+    }
+}
+
+/// The holder of the lease at work.
+struct Deciding<'a> {
+    shared: &'a Shared,
+    lease: Lease,
+    /// When the lease was last asked for with success.
+    renewed: Instant,
+    /// Until when what is in the news is in the planner already.
+    known: u64,
+    /// By node, the beat that the planner was told of.
+    heard: HashMap<Arc<str>, Time>,
+    servers: BTreeSet<String>,
+    /// Reports of instances that nobody here placed (S5): cleared away with the plan that answers them.
+    adopted: BTreeSet<u64>,
+    /// Since when something waits to be decided.
+    since: Option<Instant>,
+    outage: bool,
+}
+
+impl<'a> Deciding<'a> {
+    fn begin(shared: &'a Shared, lease: Lease, renewed: Instant) -> Self {
+        let mut deciding = Self {
+            shared,
+            lease,
+            renewed,
+            known: 0,
+            heard: HashMap::new(),
+            servers: BTreeSet::new(),
+            adopted: BTreeSet::new(),
+            since: None,
+            outage: false,
+        };
+        deciding.build();
+        deciding
+    }
+
+    /// A planner that knows the snapshot.
+    fn build(&mut self) {
+        let desk = &self.shared.planner;
+        desk.begin();
+        let snapshot = self.shared.feed.current();
+        let mut planner = planner(self.shared, &snapshot);
+        for it in snapshot.observed.iter().filter(|it| snapshot.placements.get(it.generation).is_none()) {
+            self.adopted.insert(it.generation);
+            planner.adopt(clock::now(), Box::new((*it.record).clone()));
+        }
+        self.known = snapshot.revision;
+        self.heard.clear();
+        self.servers.clear();
+        self.since = Some(Instant::now());
+        *lock(&desk.planner) = Some(planner);
+    }
+
+    /// Until the lease is lost.
+    async fn go(&mut self) {
+        loop {
+            if !self.renew().await {
+                return;
+            }
+            self.take_news();
+            self.listen();
+            match self.decide().await {
+                Ok(()) => self.wait().await,
+                Err(Lost) => return,
+            }
+        }
+    }
+
+    /// Renews the lease when that is due; `false`: it is another's.
+    async fn renew(&mut self) -> bool {
+        if self.renewed.elapsed() < self.shared.options.lease / 3 {
+            return true;
+        }
+        let asked = Instant::now();
+        match self.shared.store.lease(LEASE, &self.shared.name, self.shared.options.lease).await {
+            Ok(Some(lease)) if lease.number == self.lease.number => {
+                self.renewed = asked;
+                if std::mem::take(&mut self.outage)
+                    && let Some(planner) = &mut *lock(&self.shared.planner.planner)
+                {
+                    planner.be_patient(clock::now());
+                }
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                self.outage = true;
+                tracing::warn!(%error, "the lease on placement can't be renewed");
+                // What is written is guarded by it: nothing is decided meanwhile, and it is asked for again.
+                self.renewed.elapsed() < self.shared.options.lease
+            }
+        }
+    }
+
+    fn take_news(&mut self) {
+        let desk = &self.shared.planner;
+        let News { records, targets, lost_track, .. } =
+            std::mem::replace(&mut *lock(&desk.news), News { active: true, ..News::default() });
+        if lost_track {
+            self.build();
+            return;
+        }
+        let snapshot = self.shared.feed.current();
+        let mut held = lock(&desk.planner);
+        let Some(planner) = &mut *held else { return };
+        if !records.is_empty() || !targets.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        for it in records.into_iter().filter(|it| it.revision > self.known) {
+            if let Some(Record::Observed(observed)) = &it.record
+                && snapshot.placements.get(observed.generation).is_none()
+                && snapshot.observed.get(observed.generation).is_some()
+            {
+                self.adopted.insert(observed.generation);
+                planner.adopt(clock::now(), observed.clone());
+                continue;
+            }
+            put(planner, it);
+        }
+        for name in targets {
+            if let Some(target) = snapshot.targets.get(&name) {
+                planner.target_status(&name, status::target(self.shared, target).status);
+            }
+        }
+    }
+
+    /// Tells the planner who is heard: before any beat is acknowledged that it was not told of, because the time of a
+    /// beat is noted before its acknowledgement is sent.
+    fn listen(&mut self) {
+        let mut held = lock(&self.shared.planner.planner);
+        let Some(planner) = &mut *held else { return };
+        let now = clock::now();
+        let servers: BTreeSet<String> = self.shared.alive.borrow().names().map(str::to_owned).collect();
+        if servers != self.servers {
+            planner.servers(now, &servers);
+            self.servers = servers;
+        }
+        for node in self.shared.live.nodes() {
+            let last = node.last_beat();
+            let known = self.heard.entry(Arc::clone(&node.name)).or_default();
+            if last > *known {
+                *known = last;
+                planner.heard(last, &node.name);
+            }
+        }
+    }
+
+    async fn decide(&mut self) -> Result<(), Lost> {
+        let (now, wall) = (clock::now(), Timestamp::now());
+        let decided = {
+            let mut held = lock(&self.shared.planner.planner);
+            let Some(planner) = &mut *held else { return Ok(()) };
+            planner.decide(now, wall)
+        };
+        if decided.is_empty() && self.adopted.is_empty() {
+            self.since = None;
+            return Ok(());
+        }
+        let snapshot = self.shared.feed.current();
+        let write = self.write(&snapshot, &decided);
+        let placed = decided.actions.iter().filter(|it| matches!(it, Action::Place(_))).count() as u64;
+        match self.shared.store.write(write).await {
+            Ok(committed) => {
+                self.adopted.clear();
+                self.shared.counters.placements.add(placed);
+                if let Some(since) = self.since.take()
+                    && placed > 0
+                {
+                    self.shared.counters.placement_latency.observe(since.elapsed());
+                }
+                tracing::debug!(
+                    actions = decided.actions.len(),
+                    revision = committed.revision,
+                    "a plan was written"
+                );
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.counters.plan_conflicts.add(1);
+                if let Some(planner) = &mut *lock(&self.shared.planner.planner) {
+                    planner.take_back(clock::now(), Timestamp::now(), &decided);
+                }
+                self.after(error).await
+            }
+        }
+    }
+
+    async fn after(&mut self, error: WriteError) -> Result<(), Lost> {
+        match error {
+            WriteError::Conflict { what } => {
+                tracing::debug!(what, "a plan is decided anew");
+                self.shared.feed.at_least(self.shared.store.revision(), self.shared.options.lease).await;
+                // A lease that is another's is seen when it is renewed, which is due now.
+                self.renewed = Instant::now() - self.shared.options.lease / 2;
+            }
+            WriteError::Unavailable(detail) => {
+                tracing::error!(detail, "a plan could not be written; it is decided anew");
+                self.outage = true;
+                self.renewed -= self.shared.options.lease / 3;
+            }
+            WriteError::Closed => return Err(Lost),
+        }
+        sleep(AGAIN).await;
+        Ok(())
+    }
+
+    /// The transaction that a plan is.
+    fn write(&self, snapshot: &Snapshot, plan: &Plan) -> Write {
+        let mut write = Write::default();
+        write.guards.push(Guard::Lease { name: LEASE.to_owned(), number: self.lease.number });
+        for action in &plan.actions {
+            add(&mut write, snapshot, action);
+        }
+        for generation in &self.adopted {
+            write.changes.push(Change::Delete(Key::new(Kind::Observed, generation.to_string())));
+        }
+        if let (Some(last_generation), Some(cluster)) = (plan.last_generation, &snapshot.cluster) {
+            let record = hale_model::cluster::ClusterRecord { last_generation, ..(*cluster.record).clone() };
+            write.guards.push(guard(snapshot, Kind::Cluster, "cluster"));
+            write.changes.push(Change::Put(Record::Cluster(record)));
+        }
+        write
+    }
+
+    async fn wait(&self) {
+        let deadline = lock(&self.shared.planner.planner).as_ref().and_then(Planner::next_deadline);
+        let longest = LOOK.min(self.shared.options.lease / 3);
+        let wait = deadline.map_or(longest, |it| it.since(clock::now()).clamp(GATHER, longest));
+        // Woken or not, it is time to look.
+        let _woken = timeout(wait, self.shared.planner.wake.notified()).await;
+        sleep(GATHER).await;
+    }
+}
+
+/// The lease is another's, or nothing is written any more.
+struct Lost;
+
+/// Adds one action to a transaction.
+fn add(write: &mut Write, snapshot: &Snapshot, action: &Action) {
+    let delete = |kind, generation: &u64| Change::Delete(Key::new(kind, generation.to_string()));
+    match action {
+        Action::Place(it) => write.changes.push(Change::Put(Record::Placement(it.clone()))),
+        // Its node has said meanwhile that it is gone: there is nothing to withdraw.
+        Action::Withdraw(it) if snapshot.placements.get(it.generation).is_none() => {}
+        Action::Withdraw(it) => {
+            write.guards.push(guard(snapshot, Kind::Placement, &it.generation.to_string()));
+            write.changes.push(Change::Put(Record::Placement(it.clone())));
+        }
+        Action::Regrant(it) => {
+            for from in &it.from {
+                write.changes.extend([delete(Kind::Placement, from), delete(Kind::Observed, from)]);
+            }
+            write.changes.push(Change::Put(Record::Placement(it.placement.clone())));
+            if let Some(observed) = &it.observed {
+                write.changes.push(Change::Put(Record::Observed(observed.clone())));
+            }
+        }
+        Action::Forget(generation) => {
+            write.changes.extend([delete(Kind::Placement, generation), delete(Kind::Observed, generation)]);
+        }
+        Action::Node(edit) => {
+            let Some(node) = snapshot.nodes.get(edit.name.as_str()) else { return };
+            let mut record = (*node.record).clone();
+            edit.apply(&mut record);
+            write.guards.push(guard(snapshot, Kind::Node, &edit.name));
+            write.changes.push(Change::Put(Record::Node(Box::new(record))));
+        }
+        Action::Workload(edit) => {
+            let Some(workload) = snapshot.workloads.get(edit.name()) else { return };
+            let mut record = (*workload.record).clone();
+            if edit.apply(&mut record) {
+                write.guards.push(guard(snapshot, Kind::Workload, edit.name()));
+                write.changes.push(Change::Put(Record::Workload(Box::new(record))));
+            }
+        }
+        Action::Target(edit) => {
+            let Some(target) = snapshot.targets.get(edit.name.as_str()) else { return };
+            let mut record = (*target.record).clone();
+            edit.apply(&mut record);
+            write.guards.push(guard(snapshot, Kind::Target, &edit.name));
+            write.changes.push(Change::Put(Record::Target(Box::new(record))));
+        }
+        Action::Event(event) => write.changes.push(Change::Event(event.clone())),
+    }
+}
+
+/// A planner that knows a snapshot, and nobody's beats.
+fn planner(shared: &Shared, snapshot: &Snapshot) -> Planner {
+    let (now, wall) = (clock::now(), Timestamp::now());
+    let options =
+        Options { server: shared.name.clone(), heartbeat: shared.options.heartbeat, ..Options::default() };
+    let mut planner = Planner::new(now, options);
+    let servers = shared.alive.borrow().names().map(str::to_owned).collect();
+    planner.servers(now, &servers);
+    let mut put = |noun| planner.put(now, wall, noun);
+    if let Some(cluster) = &snapshot.cluster {
+        put(Noun::Cluster((*cluster.record).clone()));
+    }
+    snapshot.nodes.values().for_each(|it| put(Noun::Node(Box::new((*it.record).clone()))));
+    snapshot.sessions.values().for_each(|it| put(Noun::Session((*it.record).clone())));
+    snapshot.workloads.values().for_each(|it| put(Noun::Workload(Box::new((*it.record).clone()))));
+    snapshot.targets.values().for_each(|it| put(Noun::Target(Box::new((*it.record).clone()))));
+    snapshot.placements.iter().for_each(|it| put(Noun::Placement((*it.record).clone())));
+    let placed = snapshot.observed.iter().filter(|it| snapshot.placements.get(it.generation).is_some());
+    placed.for_each(|it| put(Noun::Observed(Box::new((*it.record).clone()))));
+    for (name, target) in &*snapshot.targets {
+        planner.target_status(name, status::target(shared, target).status);
+    }
+    planner
+}
+
+/// Tells a planner of a change.
+fn put(planner: &mut Planner, change: Versioned) {
+    let (now, wall) = (clock::now(), Timestamp::now());
+    let noun = match change.record {
+        Some(Record::Cluster(it)) => Noun::Cluster(it),
+        Some(Record::Workload(it)) => Noun::Workload(it),
+        Some(Record::Target(it)) => Noun::Target(it),
+        Some(Record::Node(it)) => Noun::Node(it),
+        Some(Record::Session(it)) => Noun::Session(it),
+        Some(Record::Placement(it)) => Noun::Placement(it),
+        Some(Record::Observed(it)) => Noun::Observed(it),
+        // Nothing is decided from the others.
+        Some(_) => return,
+        None => {
+            let name = change.key.name.as_str();
+            let generation = || name.parse().unwrap_or(0);
+            let gone = match change.key.kind {
+                Kind::Workload => Gone::Workload(name),
+                Kind::Target => Gone::Target(name),
+                Kind::Node => Gone::Node(name),
+                Kind::Session => Gone::Session(name),
+                Kind::Placement => Gone::Placement(generation()),
+                Kind::Observed => Gone::Observed(generation()),
+                _ => return,
+            };
+            return planner.delete(now, gone);
+        }
+    };
+    planner.put(now, wall, noun);
 }
 
 impl Cluster {
-    /// Why replicas are where they are.
-    pub(crate) fn explain_placement(&self, _name: &str) -> Vec<String> {
-        Vec::new()
+    /// Why a replica, or each of a workload, is where it is: by the planner of the server that decides, or by one that
+    /// is made up from what is recorded.
+    pub(crate) fn explain_placement(&self, name: &str) -> Vec<String> {
+        let snapshot = self.shared.feed.current();
+        let (workload, ordinals) = match (snapshot.specs.get(name), name.rsplit_once('-')) {
+            (Some(spec), _) => (name, (0..spec.replicas).collect()),
+            (None, Some((workload, ordinal))) => {
+                (workload, ordinal.parse().into_iter().collect::<Vec<u32>>())
+            }
+            (None, None) => return Vec::new(),
+        };
+        let (now, wall) = (clock::now(), Timestamp::now());
+        let explain = |planner: &Planner| {
+            let told = ordinals.iter().filter_map(|it| planner.explain(now, wall, workload, *it));
+            told.flat_map(|it| it.to_string().lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+        };
+        if let Some(planner) = &*lock(&self.shared.planner.planner) {
+            return explain(planner);
+        }
+        let mut planner = planner(&self.shared, &snapshot);
+        // What it would do is not done; deciding finds out what stands in the way.
+        let _not_done = planner.decide(now, wall);
+        explain(&planner)
     }
 }

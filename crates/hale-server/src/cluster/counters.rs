@@ -70,7 +70,6 @@ pub struct Counters {
     /// Plans that could not be written.
     pub plan_conflicts: Count,
     rejected: Mutex<BTreeMap<&'static str, u64>>,
-    failures: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Counters {
@@ -82,15 +81,5 @@ impl Counters {
     #[must_use]
     pub fn rejections(&self) -> BTreeMap<&'static str, u64> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn placement_failures(&self, now: BTreeMap<String, u64>) {
-        *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    }
-
-    /// Replicas that can be placed nowhere now, by what rules most nodes out.
-    #[must_use]
-    pub fn unplaced(&self) -> BTreeMap<String, u64> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -24,7 +24,10 @@ mod status;
 
 use std::{
     io::{self, Read},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -83,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     /// Servers whose lease lives, as last asked.
     pub(crate) alive: watch::Sender<Arc<Alive>>,
+    /// Until when this server's own lease lasts, by the clock of decisions: no beat is acknowledged after (S9).
+    pub(crate) lease_until: AtomicU64,
     pub(crate) planner: controller::Desk,
     pub(crate) wanting: mpsc::Sender<session::register::Wanting>,
     pub(crate) tasks: TaskTracker,
@@ -124,6 +129,7 @@ impl Cluster {
             arounds: Arounds::default(),
             counters: Arc::default(),
             alive: watch::Sender::new(Arc::default()),
+            lease_until: AtomicU64::new(0),
             planner: controller::Desk::default(),
             wanting,
             tasks: TaskTracker::new(),
@@ -376,7 +382,13 @@ impl Shared {
     pub(crate) fn changed_targets(&self, node: &str) {
         let Some(live) = self.live.node(node) else { return };
         let names: Vec<Arc<str>> = live.heard().targets.keys().map(|it| Arc::from(it.as_str())).collect();
+        self.planner.targets(names.iter().cloned());
         self.arounds.changed(names);
+    }
+
+    /// Whether this server's own lease lasts: the others count on it that no beat is acknowledged else (S9).
+    pub(crate) fn holds_lease(&self) -> bool {
+        clock::now().as_nanos() < self.lease_until.load(Ordering::Relaxed)
     }
 
     /// Where agents can go when this server ends.

@@ -1,6 +1,10 @@
 //! The pulse of a server: its lease, who else is alive, which of its agents have fallen silent (S3).
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use hale_health::Time;
 use hale_model::cluster::{ServerRecord, SessionRecord, SessionState};
@@ -105,7 +109,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 /// Renews the lease, and sees who else is alive.
 async fn beat(shared: &Shared) -> Result<Option<Lease>, StoreError> {
+    // Counted from before it was asked for: it never lasts longer here than in the database.
+    let asked = clock::now();
     let lease = shared.store.lease(&shared.name, &shared.name, shared.options.lease).await?;
+    if lease.is_some() {
+        let until = asked + shared.options.lease;
+        shared.lease_until.store(until.as_nanos(), Ordering::Relaxed);
+    }
     let leases = shared.store.leases().await?;
     // A server's own lease is one that is named like its holder.
     let names = leases.into_iter().filter(|it| it.name == it.holder).map(|it| it.name).collect();

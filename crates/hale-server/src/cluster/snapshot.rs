@@ -376,6 +376,10 @@ impl Snapshot {
         }
         if let Some(it) = self.observed.put(generation, record) {
             touched.workloads.insert(Arc::from(it.workload.as_str()));
+            // What nobody had placed is decided on now: its node may be told what is wanted (S5).
+            if self.placements.get(generation).is_none() {
+                touched.desired.insert(Arc::from(it.node.as_str()));
+            }
         }
         touched.generations.insert(generation);
     }

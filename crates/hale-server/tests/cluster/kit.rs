@@ -70,7 +70,7 @@ impl Server {
     pub(crate) async fn on(store: Store) -> Self {
         Self::with(
             store,
-            Options { heartbeat: BEAT, lease: Duration::from_secs(1), url: "http://here".into() },
+            Options { heartbeat: BEAT, lease: Duration::from_secs(10), url: "http://here".into() },
         )
         .await
     }

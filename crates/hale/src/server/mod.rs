@@ -147,9 +147,9 @@ async fn listen(on: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
 async fn open(args: &ServeArgs, dir: &DataDir) -> Result<Store, Failure> {
     let options = hale_store::Options { event_age: args.event_retention, ..hale_store::Options::default() };
     match &args.database_url {
-        Some(_) => {
-            Err(Failure::Usage("--database-url: PostgreSQL is not supported by this build".to_owned()))
-        }
+        Some(url) => Store::connect(url, options)
+            .await
+            .map_err(|error| Failure::failed(format!("can't use the database: {error}"))),
         None => {
             let database = dir.join("hale.db");
             Store::open(&database, options)

@@ -52,8 +52,12 @@ impl Session {
         if !self.leaving && self.pending.state() != SessionState::Connected {
             self.pending.set_state(SessionState::Connected);
         }
-        self.out.ack.sequence = beat.sequence;
-        self.out.ack.sent_boottime = beat.sent_boottime;
+        // While others may hold this server for dead, nothing is acknowledged that an agent might count on (S9); it is
+        // heard all the same.
+        if self.shared.holds_lease() {
+            self.out.ack.sequence = beat.sequence;
+            self.out.ack.sent_boottime = beat.sent_boottime;
+        }
         self.pending.arrived(beat.sequence);
         if !is_idle(&beat) {
             self.news(beat);
@@ -82,6 +86,7 @@ impl Session {
             changed |= self.gone(&snapshot, generation);
         }
         if beat.full {
+            self.heard_all = true;
             changed |= self.sweep(&snapshot, &named);
         }
         changed |= self.targets(&snapshot, beat.targets, &beat.gone_targets, beat.full);
@@ -97,6 +102,9 @@ impl Session {
         if changed {
             self.shared.live.changed();
         }
+        if self.adopts.is_some() {
+            self.tell();
+        }
     }
 
     /// Takes one instance in; whether people see a difference.
@@ -109,7 +117,7 @@ impl Session {
         let generation = replica.generation;
         match snapshot.placements.get(generation) {
             // What a restored database has forgotten is taken in, and placed anew as what runs (S5).
-            None if self.adopts => {}
+            None if self.adopts.is_some() => {}
             None => return Err(("unknown", format!("no placement has the generation {generation}"))),
             Some(it) if it.node != *self.node => {
                 return Err(("not_yours", format!("generation {generation} is placed on another node")));

@@ -22,6 +22,7 @@ use std::{
 use hale_api::proto::{
     self, NodeMessage, ServerMessage, node_message::Message as FromNode, server_message::Message as ToNode,
 };
+use hale_health::Time;
 use hale_model::cluster::SessionState;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, mpsc};
@@ -32,7 +33,7 @@ pub(crate) use self::asks::Asked;
 use self::{asks::Asks, desired::Told, outbox::Outbox, pending::Pending};
 use crate::{
     auth::Caller,
-    cluster::{Shared, clock, live::LiveNode, session::register::Granted},
+    cluster::{Shared, clock, live::LiveNode, session::register::Granted, snapshot::Snapshot},
 };
 
 /// Messages that wait for the agent to read them.
@@ -40,6 +41,9 @@ const OUTGOING: usize = 256;
 
 /// Questions that wait to be passed on to the agent; who asks waits beyond that.
 const ASKS: usize = 64;
+
+/// How long it may take to decide what of what runs on a node is taken over after a restore.
+const ADOPTING: Duration = Duration::from_secs(30);
 
 /// How long the last writes of a session that ended may take.
 const LAST_WRITES: Duration = Duration::from_secs(10);
@@ -166,7 +170,9 @@ struct Session {
     signals: Arc<Signals>,
     /// Whether the cluster was restored from a backup since the agent was last told what to run: what it reports and
     /// nobody knows is then taken in (S5).
-    adopts: bool,
+    adopts: Option<Time>,
+    /// Whether a full beat has come.
+    heard_all: bool,
     leaving: bool,
 }
 
@@ -197,12 +203,13 @@ pub(crate) fn begin(
     let handle = Handle { number, live: Arc::clone(&live), asks, signals: Arc::clone(&signals) };
     shared.sessions.put(&node, handle);
     tracing::info!(node = %node, session = number, version = register.version, "an agent has connected");
-    let same_log = register.epoch == granted.epoch || register.cluster.is_empty();
+    let restored = register.cluster == granted.cluster && register.epoch < granted.epoch;
     let mut session = Session {
         shared: Arc::clone(shared),
         live,
         out: Outbox::new(sender, granted.record.events_durable),
-        adopts: register.cluster == granted.cluster && !same_log,
+        adopts: restored.then(|| clock::now() + ADOPTING),
+        heard_all: false,
         pending: Pending::new(granted.record.clone(), granted.revision),
         told: Told::default(),
         around: None,
@@ -353,8 +360,11 @@ impl Session {
     }
 
     /// Tells what has changed of what is wanted of the node and around it.
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         let snapshot = self.shared.feed.current();
+        if self.adopting(&snapshot) {
+            return;
+        }
         let epoch = snapshot.cluster.as_ref().map_or(0, |it| it.epoch);
         if let Some(desired) = self.told.next(&snapshot, &self.node, epoch) {
             self.out.send(ToNode::Desired(desired));
@@ -364,6 +374,23 @@ impl Session {
             self.out.send(ToNode::Around(around.clone()));
             self.around = Some(around);
         }
+    }
+
+    /// Whether it is to be decided yet what of what runs on the node is taken over (S5): until then it is not told what
+    /// is wanted, because it would stop everything else.
+    fn adopting(&mut self, snapshot: &Snapshot) -> bool {
+        let Some(until) = self.adopts else { return false };
+        let reported = self.live.heard();
+        let undecided = reported.replicas.keys().any(|it| {
+            snapshot.placements.get(*it).is_none()
+                && (snapshot.observed.get(*it).is_some() || self.pending.holds(*it))
+        });
+        drop(reported);
+        if (undecided || !self.heard_all) && clock::now() < until {
+            return true;
+        }
+        self.adopts = None;
+        false
     }
 
     /// The last of a session: what it was told becomes durable, and that it is over.
