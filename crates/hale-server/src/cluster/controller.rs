@@ -87,11 +87,6 @@ impl Desk {
         }
     }
 
-    /// A node that was not heard of is.
-    pub(crate) fn heard(&self) {
-        self.wake.notify_one();
-    }
-
     fn begin(&self) {
         *lock(&self.news) = News { active: true, ..News::default() };
     }
@@ -321,6 +316,10 @@ impl<'a> Deciding<'a> {
                 tracing::error!(detail, "a plan could not be written; it is decided anew");
                 self.outage = true;
                 self.renewed -= self.shared.options.lease / 3;
+            }
+            WriteError::Refused(detail) => {
+                tracing::error!(detail, "the database does not take a plan; it is decided anew");
+                sleep(self.shared.options.lease).await;
             }
             WriteError::Closed => return Err(Lost),
         }

@@ -234,7 +234,7 @@ async fn lines_that_a_replica_printed_come_from_its_node() {
     agent.tell(Beat::default()).await;
     agent
         .until(|it| match it {
-            hale_api::proto::server_message::Message::Ask(it) if it.id == ask.id => {
+            proto::server_message::Message::Ask(it) if it.id == ask.id => {
                 matches!(it.what, Some(ask::What::Cancel(_))).then_some(())
             }
             _ => None,

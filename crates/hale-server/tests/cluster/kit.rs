@@ -1,11 +1,6 @@
 //! Servers in this process, and agents that speak the real protocol and do what a test says.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hale_api::proto::{
     self, Beat, NodeMessage, Register, ServerMessage, Welcome, node_message::Message as Say,
@@ -184,10 +179,19 @@ impl Agent {
         Self::connect_as(server, register, &token).await
     }
 
+    pub(crate) async fn at(address: SocketAddr, register: Register) -> Result<Self, Status> {
+        let token = token(&register.node);
+        Self::dial(address, register, &token).await
+    }
+
     pub(crate) async fn connect_as(server: &Server, register: Register, token: &str) -> Result<Self, Status> {
+        Self::dial(server.address, register, token).await
+    }
+
+    async fn dial(address: SocketAddr, register: Register, token: &str) -> Result<Self, Status> {
         let (out, sent) = mpsc::channel(64);
         out.send(NodeMessage { message: Some(Say::Register(register)) }).await.unwrap();
-        let mut client = NodeServiceClient::new(channel(server).await);
+        let mut client = NodeServiceClient::new(channel(address).await);
         let mut request = Request::new(ReceiverStream::new(sent));
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         let mut inbound = client.connect(request).await?.into_inner();
@@ -217,6 +221,11 @@ impl Agent {
     pub(crate) async fn hear(&mut self) -> Option<Heard> {
         let message = timeout(PATIENCE, self.inbound.message()).await.expect("a message in time");
         message.ok().flatten().and_then(|it| it.message)
+    }
+
+    /// The next message, however long it takes.
+    pub(crate) async fn next(&mut self) -> Option<Heard> {
+        self.inbound.message().await.ok().flatten().and_then(|it| it.message)
     }
 
     /// Passes over messages until one that is meant.
@@ -253,8 +262,8 @@ impl Agent {
 }
 
 /// A connection to a server.
-pub(crate) async fn channel(server: &Server) -> Channel {
-    Endpoint::from_shared(format!("http://{}", server.address)).unwrap().connect().await.unwrap()
+pub(crate) async fn channel(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
 /// A replica of `web` as its agent tells of it.
@@ -299,6 +308,3 @@ pub(crate) const WEB: &str = "kind: Workload\nname: web\nreplicas: 2\nprocess: {
 pub(crate) fn dir() -> TempDir {
     tempfile::tempdir().unwrap()
 }
-
-/// What a test noted, shared with tasks of its own.
-pub(crate) type Notes = Arc<Mutex<Vec<String>>>;

@@ -234,7 +234,7 @@ impl Pending {
         store: &Store,
         node: &str,
     ) -> Result<Option<Durable>, WriteError> {
-        let Some((content, record, _)) = self.under_way.take() else { return Ok(None) };
+        let Some((mut content, record, _)) = self.under_way.take() else { return Ok(None) };
         let committed = match result {
             Ok(committed) => committed,
             Err(WriteError::Unavailable(detail)) => {
@@ -242,6 +242,17 @@ impl Pending {
                 let writing = self.start(store, node, &content, &record, self.pause);
                 self.pause = (self.pause * 2).min(PAUSES.1);
                 self.under_way = Some((content, record, writing));
+                return Ok(None);
+            }
+            // Something of it can't be kept at all: without its events the rest may be, and they count as told.
+            Err(WriteError::Refused(detail)) => {
+                let lost = content.events.len();
+                tracing::error!(node, detail, events = lost, "what a node said can't be written as it is");
+                if lost > 0 {
+                    content.events.clear();
+                    let writing = self.start(store, node, &content, &record, Duration::ZERO);
+                    self.under_way = Some((content, record, writing));
+                }
                 return Ok(None);
             }
             Err(error) => return Err(error),
