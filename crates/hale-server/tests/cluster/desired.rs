@@ -151,7 +151,7 @@ async fn a_restart_is_asked_of_one_replica_after_the_other() {
             .tell(of(vec![proto::Replica { incarnation: 2, ..replica(generation, ordinal, 2, false) }]))
             .await;
         agent
-            .tell(of(vec![proto::Replica { incarnation: 2, ..replica(generation, ordinal, 3, true) }]))
+            .beat(of(vec![proto::Replica { incarnation: 2, ..replica(generation, ordinal, 3, true) }]))
             .await;
     }
     asked.await.unwrap().unwrap();

@@ -161,6 +161,8 @@ pub(crate) fn register(node: &str) -> Register {
         boot_id: "boot".to_owned(),
         spool: format!("{node}-spool"),
         zone: "z1".to_owned(),
+        runtimes: vec!["process".to_owned()],
+        features: document::known_features().into_iter().collect(),
         ..Register::default()
     }
 }
