@@ -44,7 +44,14 @@ pub struct CheckResult {
 impl CheckResult {
     /// A success that took so long.
     pub(crate) const fn success(timings: Timings) -> Self {
-        Self { verdict: Verdict::Success, timings, http_status: None, snippet: None, warning: None, traceparent: None }
+        Self {
+            verdict: Verdict::Success,
+            timings,
+            http_status: None,
+            snippet: None,
+            warning: None,
+            traceparent: None,
+        }
     }
 
     /// A failure that took so long.

@@ -28,9 +28,9 @@ use std::{
 
 use miette::NamedSource;
 
+pub use convert::is_label;
 pub use error::{Code, FileError};
 pub use http::{parse_statuses, parse_url};
-pub use convert::is_label;
 pub use scalar::parse_duration;
 pub use schema::schema;
 pub use signal::signal_name;

@@ -6,13 +6,14 @@
 //! for one lost-interval before it judges.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use hale_health::Time;
-use hale_placement::{Action, Key as Gone, Noun, Options, Plan, Planner};
+use hale_model::event::EventData;
+use hale_placement::{Action, Explanation, Key as Gone, Noun, Options, Plan, Planner, Verdict};
 use hale_store::cluster::{Change, Changes, Guard, Key, Kind, Lease, Record, Versioned, Write, WriteError};
 use jiff::Timestamp;
 use tokio::{
@@ -131,6 +132,8 @@ struct Deciding<'a> {
     servers: BTreeSet<String>,
     /// Reports of instances that nobody here placed (S5): cleared away with the plan that answers them.
     adopted: BTreeSet<u64>,
+    /// Replicas that fit nowhere, and the rule that keeps most nodes out.
+    unplaced: BTreeMap<(String, u32), String>,
     /// Since when something waits to be decided.
     since: Option<Instant>,
     outage: bool,
@@ -146,6 +149,7 @@ impl<'a> Deciding<'a> {
             heard: HashMap::new(),
             servers: BTreeSet::new(),
             adopted: BTreeSet::new(),
+            unplaced: BTreeMap::new(),
             since: None,
             outage: false,
         };
@@ -281,6 +285,7 @@ impl<'a> Deciding<'a> {
         match self.shared.store.write(write).await {
             Ok(committed) => {
                 self.adopted.clear();
+                self.count_unplaced(&snapshot, &decided);
                 self.shared.counters.placements.add(placed);
                 if let Some(since) = self.since.take()
                     && placed > 0
@@ -327,6 +332,37 @@ impl<'a> Deciding<'a> {
         Ok(())
     }
 
+    /// Keeps count of what fits nowhere, for the metrics.
+    fn count_unplaced(&mut self, snapshot: &Snapshot, plan: &Plan) {
+        let before = self.unplaced.len();
+        let held = lock(&self.shared.planner.planner);
+        let Some(planner) = &*held else { return };
+        let mut news = false;
+        for action in &plan.actions {
+            match action {
+                Action::Place(it) => drop(self.unplaced.remove(&(it.workload.clone(), it.ordinal))),
+                Action::Event(event) => {
+                    let EventData::ReplicaUnplaceable(it) = &event.data else { continue };
+                    let ordinal = event.subject.rsplit_once('-').and_then(|(_, it)| it.parse().ok());
+                    let key = (it.workload.clone(), ordinal.unwrap_or(0));
+                    let told = planner.explain(clock::now(), Timestamp::now(), &key.0, key.1);
+                    self.unplaced.insert(key, told.map_or_else(String::new, |it| most_frequent(&it)));
+                    news = true;
+                }
+                _ => {}
+            }
+        }
+        drop(held);
+        self.unplaced.retain(|(workload, ordinal), _| {
+            snapshot.specs.get(workload.as_str()).is_some_and(|it| *ordinal < it.replicas)
+        });
+        if news || self.unplaced.len() != before {
+            let mut counts = BTreeMap::new();
+            self.unplaced.values().for_each(|it| *counts.entry(it.clone()).or_default() += 1);
+            self.shared.counters.set_unplaced(counts);
+        }
+    }
+
     /// The transaction that a plan is.
     fn write(&self, snapshot: &Snapshot, plan: &Plan) -> Write {
         let mut write = Write::default();
@@ -353,6 +389,18 @@ impl<'a> Deciding<'a> {
         let _woken = timeout(wait, self.shared.planner.wake.notified()).await;
         sleep(GATHER).await;
     }
+}
+
+/// The rule that keeps most nodes out; `no_node` when there is none.
+fn most_frequent(told: &Explanation) -> String {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for it in &told.nodes {
+        if let Verdict::No { filter, .. } = &it.verdict {
+            *counts.entry(filter.to_string()).or_default() += 1;
+        }
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.map_or_else(|| "no_node".to_owned(), |(filter, _)| filter)
 }
 
 /// The lease is another's, or nothing is written any more.

@@ -70,6 +70,7 @@ pub struct Counters {
     /// Plans that could not be written.
     pub plan_conflicts: Count,
     rejected: Mutex<BTreeMap<&'static str, u64>>,
+    unplaced: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Counters {
@@ -81,5 +82,16 @@ impl Counters {
     #[must_use]
     pub fn rejections(&self) -> BTreeMap<&'static str, u64> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_unplaced(&self, now: BTreeMap<String, u64>) {
+        *self.unplaced.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Replicas that can be placed nowhere now, by the rule that keeps most nodes out; empty on a server that does not
+    /// decide.
+    #[must_use]
+    pub fn unplaced(&self) -> BTreeMap<String, u64> {
+        self.unplaced.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

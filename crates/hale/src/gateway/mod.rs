@@ -12,12 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    cli::GatewayArgs,
-    failure::Failure,
-    telemetry,
-    up::signals::Signals,
-};
+use crate::{cli::GatewayArgs, failure::Failure, telemetry, up::signals::Signals};
 
 /// How long requests have to finish when the gateway is told to end; a second signal hurries.
 const LAST_REQUESTS: Duration = Duration::from_secs(30);

@@ -2,13 +2,20 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
-use crate::cli::{DataDirArgs, LogFormat, parse_duration};
+use crate::{
+    cli::{DataDirArgs, parse_duration},
+    telemetry::TelemetryArgs,
+};
 
 /// `hale server`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ServeArgs {
+    /// Something else than to serve.
+    #[command(subcommand)]
+    pub(crate) command: Option<ServerCommand>,
     #[command(flatten)]
     pub(crate) data_dir: DataDirArgs,
     /// Where API, gRPC for agents and gateways, status page and metrics are served; port 0 picks one.
@@ -45,12 +52,37 @@ pub(crate) struct ServeArgs {
     /// Events older than this are forgotten, beyond a million at once.
     #[arg(long, env = "HALE_EVENT_RETENTION", value_name = "DURATION", default_value = "720h", value_parser = parse_duration)]
     pub(crate) event_retention: Duration,
-    /// What is logged to standard error: a level, or directives as in `RUST_LOG`.
-    #[arg(long, env = "HALE_LOG", value_name = "LEVEL", default_value = "info")]
-    pub(crate) log: String,
-    /// How it is logged.
-    #[arg(long, env = "HALE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
-    pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
+}
+
+/// What can be done with a server's database.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerCommand {
+    /// Copies the embedded database to a new file, whether or not a server runs on it.
+    Backup(BackupArgs),
+    /// Goes back to a copy of the embedded database; the server must not run.
+    Restore(RestoreArgs),
+}
+
+/// `hale server backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The file to make; it must not be there yet.
+    #[arg(value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirArgs,
+}
+
+/// `hale server restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The copy to go back to.
+    #[arg(value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirArgs,
 }
 
 /// A duration that sessions and leases can be kept by.

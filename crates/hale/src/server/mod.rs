@@ -3,6 +3,7 @@
 //! Order of start: lock of the data directory, database, cluster, token of an admin, and only then does it listen.
 
 mod args;
+mod copies;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -14,9 +15,11 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::args::ServeArgs;
+use self::args::ServerCommand;
 use crate::{
     failure::Failure,
-    up::{lock::DataDir, log, signals::Signals},
+    telemetry,
+    up::{lock::DataDir, signals::Signals},
 };
 
 /// How long the store may take to write what is left.
@@ -25,11 +28,19 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// The most connections at once: each agent has one.
 const CONNECTIONS: usize = 32_768;
 
-/// Serves until it is interrupted.
+/// The file in the data directory that stored secrets are encrypted with (S25).
+const KEY_FILE: &str = "secret.key";
+
+/// Serves until it is interrupted, or does what else was asked for.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    match &args.command {
+        Some(ServerCommand::Backup(args)) => return copies::backup(args),
+        Some(ServerCommand::Restore(args)) => return copies::restore(args),
+        None => {}
+    }
     hale_server::may_listen(args.listen, args.tls_cert.is_some(), args.insecure_http)
         .map_err(Failure::Usage)?;
-    log::init(&args.log, args.log_format)?;
+    let telemetry = telemetry::init(&args.telemetry, "hale-server", "info")?;
     let dir = DataDir::take(&args.data_dir.path()).map_err(Failure::failed)?;
     // Each agent has a connection; the limit before is nobody's here.
     let _before = hale_keeper::raise_open_files();
@@ -37,7 +48,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("can't start the async runtime: {error}")))?;
-    let ended = runtime.block_on(serve(args, &dir));
+    let ended = runtime.block_on(async {
+        telemetry.connect()?;
+        let ended = serve(args, &dir).await;
+        telemetry.close().await;
+        ended
+    });
     runtime.shutdown_background();
     ended
 }
@@ -87,13 +103,21 @@ impl Server {
             .await
             .map_err(|error| Failure::failed(format!("can't join the cluster: {error}")))?;
         let end = CancellationToken::new();
-        let metrics = metrics();
+        let mut registered = prometheus_client::registry::Registry::default();
+        let counted = hale_server::metrics::start(&mut registered, &cluster, &store, end.clone());
+        let webhooks =
+            hale_server::webhooks::start(&cluster, store.clone(), &dir.join(KEY_FILE), counted, end.clone())
+                .map_err(Failure::failed)?;
+        let metrics: Metrics = Arc::new(move |accept| {
+            exposition::encode(&registered, accept).map_err(|error| error.to_string())
+        });
         let router = hale_server::router(Parts {
             control: Arc::new(cluster.clone()),
             store: store.clone(),
             registry,
             metrics: Arc::clone(&metrics),
             tokens,
+            webhooks: Some(webhooks),
             loopback: address.ip().is_loopback(),
             end: end.clone(),
         });
@@ -175,9 +199,4 @@ async fn first_admin(dir: &Path, store: &Store) -> Result<(), Failure> {
     hale_server::keep_token(&path, &token).map_err(|error| failed(&error))?;
     tracing::info!(path = %path.display(), "an admin's token was made");
     Ok(())
-}
-
-fn metrics() -> Metrics {
-    let registered = prometheus_client::registry::Registry::default();
-    Arc::new(move |accept| exposition::encode(&registered, accept).map_err(|error| error.to_string()))
 }
