@@ -1,5 +1,7 @@
 //! The agent's connection to the keeper: one task that owns it, and what it does when it breaks.
 
+mod missed;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     io,
@@ -28,7 +30,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Table, id_of, key_of, spawn_error};
+use super::{Live, Table, id_of, key_of, spawn_error};
 use crate::runtime::{InstanceId, RuntimeEvent, SpawnError};
 
 /// Starts that may wait to be sent; who comes later waits.
@@ -89,6 +91,7 @@ impl Client {
             dropped: 0,
             starts: HashMap::new(),
             lists: HashMap::new(),
+            missed: None,
             end: None,
             next_id: 1,
         };
@@ -221,6 +224,8 @@ struct Task {
     dropped: u64,
     starts: HashMap<u64, oneshot::Sender<Result<Running, SpawnError>>>,
     lists: HashMap<u64, oneshot::Sender<Vec<InstanceState>>>,
+    /// The question what happened while there was no connection.
+    missed: Option<u64>,
     end: Option<oneshot::Sender<()>>,
     next_id: u64,
 }
@@ -300,6 +305,9 @@ impl Task {
         let wanted = std::mem::take(&mut *self.stops.wanted.lock().unwrap_or_else(PoisonError::into_inner));
         for (id, (signal, grace)) in wanted {
             self.next_id += 1;
+            if let Some(live) = self.table.lock().get_mut(&id) {
+                live.stop_sent = Some((signal, grace));
+            }
             let stop = Stop { key: key_of(&id), signal, grace_ms: millis(grace) };
             self.connection.send(self.next_id, Op::Stop(stop)).await?;
         }
@@ -324,7 +332,11 @@ impl Task {
     async fn take(&mut self, message: Message) -> io::Result<()> {
         match message {
             Message::Reply { id, answer } => {
-                if let Some(waiting) = self.starts.remove(&id) {
+                if self.missed.take_if(|missed| *missed == id).is_some() {
+                    if let Answer::Instances(all) = answer {
+                        return self.take_missed(all).await;
+                    }
+                } else if let Some(waiting) = self.starts.remove(&id) {
                     let _ = waiting.send(result_of(answer));
                 } else if let (Some(waiting), Answer::Instances(all)) = (self.lists.remove(&id), &answer) {
                     let _ = waiting.send(all.clone());
@@ -387,6 +399,10 @@ impl Task {
             return false;
         }
         self.connected.store(false, Ordering::Relaxed);
+        if self.connect_again().await {
+            self.connected.store(true, Ordering::Relaxed);
+            return true;
+        }
         tracing::error!(%error, "the keeper was lost; its replicas are ended and a new one is started");
         let mut again = Duration::from_millis(100);
         loop {

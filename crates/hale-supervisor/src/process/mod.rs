@@ -3,7 +3,8 @@
 //! Everything that needs thought is done here, in the agent: environment, ports, users, programs by name. The keeper
 //! gets a finished order and carries it out, so that it can stay small and need no change when this does.
 //!
-//! If the keeper dies while the agent lives, its replicas have lost their parent: nobody would see them end. They are
+//! A connection that breaks while the keeper lives (it was upgraded, or the agent was too slow to hear it) is made anew, and
+//! what happened meanwhile is asked for. If the keeper dies while the agent lives, its replicas have lost their parent: nobody would see them end. They are
 //! ended, a new keeper is started, and each is told as exited with its exit status lost, then as gone; the restart
 //! policy does the rest.
 
@@ -81,6 +82,8 @@ struct Live {
     starting: bool,
     /// A stop that was asked for meanwhile.
     stop_after: Option<(i32, Duration)>,
+    /// The last stop that was sent.
+    stop_sent: Option<(i32, Duration)>,
     masker: Arc<Masker>,
 }
 
