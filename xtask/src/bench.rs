@@ -11,6 +11,7 @@ mod placement;
 mod probes;
 mod restart;
 mod start;
+mod store;
 mod thousand;
 
 use crate::Outcome;
@@ -42,6 +43,8 @@ enum Which {
     Events,
     /// Decisions over a thousand nodes and ten thousand replicas (S10).
     Placement,
+    /// Single transitions a second on SQLite and PostgreSQL (S1).
+    Store,
 }
 
 /// One benchmark: its name and how it is run.
@@ -57,6 +60,7 @@ const ALL: &[Bench] = &[
     (Which::Heartbeats, heartbeats::run),
     (Which::Events, events::run),
     (Which::Placement, placement::run),
+    (Which::Store, store::run),
 ];
 
 /// Runs those asked for, one after the other, and fails if one does.

@@ -130,6 +130,8 @@ impl Planner {
             }
             Fact::Barrier(_) => {}
             Fact::Write(write, _) => return Answer::Write(self.write(write)),
+            // Who gave up waiting does not get what it would not know of.
+            Fact::Lease(_, to) if to.is_closed() => return Answer::Lease(None),
             Fact::Lease(wish, _) => return Answer::Lease(self.lease(wish)),
             Fact::Release(name, number, _) => self.release(name, *number),
             Fact::RaiseEpoch(_) => return Answer::Epoch(self.raise_epoch()),

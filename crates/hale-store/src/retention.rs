@@ -101,9 +101,20 @@ mod tests {
         report::OutcomeRecord,
     };
 
-    use super::*;
-    use crate::{engine::Batches, queue::Fact, sqlite::schema, work::Work};
+    use hale_api::events::EventQuery;
     use sqlx::SqliteConnection;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        engine::Batches,
+        plan::cluster_key,
+        postgres,
+        queue::{Fact, Prepared, Step},
+        reader::Reader,
+        sqlite::schema,
+        work::Work,
+    };
 
     fn event(age: SignedDuration) -> Fact {
         Fact::Event(Box::new(NewEvent {
@@ -143,9 +154,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_old_or_too_much_goes_and_the_rest_stays() {
+    async fn what_is_too_old_or_too_much_goes_and_the_rest_stays_in_sqlite() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut engine, mut raw) = (engine(&dir).await, raw(&dir).await);
+        let pool = crate::sqlite::readers(&dir.path().join("hale.db"));
+        forgets(engine(&dir).await, Reader::Sqlite(crate::sqlite::Reader::new(pool))).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_or_too_much_goes_and_the_rest_stays_in_postgresql() {
+        let server = hale_testkit::Postgres::start();
+        let primary = postgres::Primary::new(&server.database()).unwrap();
+        let engine = postgres::Engine::open(primary.clone(), "me".to_owned()).await.unwrap();
+        forgets(Engine::Postgres(Box::new(engine)), Reader::Postgres(postgres::Reader::new(primary))).await;
+    }
+
+    async fn events(reader: &Reader) -> usize {
+        reader.events(&EventQuery::default(), 10_000).await.unwrap().len()
+    }
+
+    async fn forgets(mut engine: Engine, reader: Reader) {
         let (mut probes, mut batches) = (Probes::default(), Batches::default());
         let old = (0..1500).map(|_| event(SignedDuration::from_hours(48)));
         let new = (0..20).map(|_| event(SignedDuration::ZERO));
@@ -157,15 +184,28 @@ mod tests {
         let queue = Queue::default();
         let options = Options { event_age: Duration::from_secs(24 * 3600), ..Options::default() };
         assert!(!clean(&mut engine, &mut probes, &options, &queue).await.unwrap());
-        assert_eq!(count(&mut raw, "events").await, 20);
-        assert_eq!(count(&mut raw, "outcome_runs").await, RUNS);
-        assert_eq!(count(&mut raw, "outcomes").await, 100);
+        assert_eq!(events(&reader).await, 20);
+        let history = reader.history("web-0").await.unwrap();
+        assert_eq!((history[0].runs.len(), history[0].outcomes.len()), (1000, 100));
 
         let options = Options { max_events: 5, outcome_age: Duration::ZERO, ..Options::default() };
         clean(&mut engine, &mut probes, &options, &queue).await.unwrap();
-        assert_eq!(count(&mut raw, "events").await, 5);
-        assert_eq!(count(&mut raw, "outcome_runs").await, 0);
-        assert_eq!(count(&mut raw, "outcomes").await, 0);
+        assert_eq!(events(&reader).await, 5);
+        assert!(reader.history("web-0").await.unwrap().is_empty());
+
+        let put = Step::Put(cluster_key(), "{}".to_owned());
+        for step in [put, Step::Delete(cluster_key())] {
+            let (to, _answer) = oneshot::channel();
+            let write = Prepared { changes: vec![step], guards: Vec::new(), size: 0, room: None };
+            let work = Work { items: vec![Fact::Write(Box::new(write), to)], outcomes: Vec::new() };
+            engine.run(&work, &probes, &mut batches).await.unwrap();
+        }
+        assert!(!reader.changes(Some(1), 10).await.unwrap().reset, "a deletion is told for a while");
+        let all = Limit { rows: 1000, before: i64::MAX, keep: 0 };
+        assert_eq!(engine.forget(Old::Deleted, all).await.unwrap(), 1);
+        assert!(reader.changes(Some(1), 10).await.unwrap().reset, "it is not told any more");
+        assert!(!reader.changes(Some(2), 10).await.unwrap().reset, "who knows of it needs nothing");
+        assert_eq!(engine.forget(Old::Writers, all).await.unwrap(), 1);
     }
 
     #[tokio::test]

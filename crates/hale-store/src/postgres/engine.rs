@@ -36,6 +36,8 @@ const LAST_RUNS: &str = "SELECT run.subject, run.probe, id, incarnation, reason,
 pub(crate) struct Engine {
     primary: Primary,
     connection: Option<PgConnection>,
+    /// The count of changes of the primary that the connection was made at.
+    change: u64,
     writer: String,
     /// By the database's clock, as the transaction that is going on began.
     now: i64,
@@ -47,7 +49,8 @@ impl Engine {
         let connected = primary.connect().await;
         let mut connection = connected.map_err(StoreError::database("be reached"))?;
         schema::migrate(&mut connection, schema::MIGRATIONS, &primary.names()).await?;
-        Ok(Self { primary, connection: Some(connection), writer, now: 0 })
+        let change = primary.change();
+        Ok(Self { primary, connection: Some(connection), change, writer, now: 0 })
     }
 
     /// Runs something on the connection, within bounds, and drops the connection when that fails.
@@ -67,8 +70,9 @@ impl Engine {
 
     /// Takes the lock.
     pub(crate) async fn begin(&mut self) -> Result<Begun, sqlx::Error> {
-        if self.connection.is_none() {
+        if self.connection.is_none() || self.change != self.primary.change() {
             self.connection = Some(self.primary.connect().await?);
+            self.change = self.primary.change();
         }
         let rows = self.on(async |it| sqlx::raw_sql(BEGIN).fetch_all(it).await).await?;
         let [numbers, now] = rows.as_slice() else {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hale_api::events::EventQuery;
 use sqlx::postgres::PgListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{CHANNEL, Primary, bounded};
 use crate::{reader::Reader, writer::Shared};
@@ -12,11 +12,15 @@ use crate::{reader::Reader, writer::Shared};
 /// How often it is asked without a hint.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether another host has become the primary while this one still answers.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// The most events read at once; of more than that the older ones are left to be read from the database.
 const MOST: usize = 2000;
 
 /// Follows until it is aborted. `writer` is this server's own, whose commits are known already.
 pub(crate) async fn follow(primary: Primary, reader: Reader, shared: Arc<Shared>, writer: String) {
+    let mut look_at = Instant::now() + LOOK;
     loop {
         let change = primary.change();
         match listen(&primary).await {
@@ -26,6 +30,11 @@ pub(crate) async fn follow(primary: Primary, reader: Reader, shared: Arc<Shared>
                         break;
                     }
                     catch_up(&reader, &shared).await;
+                    if primary.is_one_of_several() && Instant::now() >= look_at {
+                        look_at = Instant::now() + LOOK;
+                        // What fails here fails at the next question, too, and is told there.
+                        let _looked = primary.find().await;
+                    }
                 }
             }
             Err(error) => {

@@ -55,6 +55,11 @@ impl Primary {
         self.inner.hosts.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
+    /// Whether there is more than one host.
+    pub(super) fn is_one_of_several(&self) -> bool {
+        self.inner.hosts.len() > 1
+    }
+
     /// Counts how often another host, or the same after a failover, became the primary.
     pub(super) fn change(&self) -> u64 {
         self.current().change

@@ -60,10 +60,11 @@ const OLD_RUNS: &str =
     "DELETE FROM outcome_runs WHERE id IN (SELECT id FROM outcome_runs WHERE until_at < $2 LIMIT $1)";
 const OLD_WRITERS: &str =
     "DELETE FROM writers WHERE writer IN (SELECT writer FROM writers WHERE at < $2 LIMIT $1)";
-/// The floor rises first: that takes the lock under which revisions are given.
+/// The lock under which revisions are given, before any row: whoever writes takes them in this order.
+const LOCK: &str = "BEGIN; SELECT 1 FROM numbers FOR UPDATE";
 const OLD_DELETED: &str = "WITH cut AS (SELECT max(revision) AS at FROM \
      (SELECT revision FROM records WHERE body IS NULL AND at < $2 ORDER BY revision LIMIT $1) AS oldest), \
-     raised AS (UPDATE numbers SET floor = greatest(floor, cut.at) FROM cut WHERE cut.at IS NOT NULL RETURNING floor) \
+     raised AS (UPDATE numbers SET floor = greatest(floor, cut.at) FROM cut WHERE cut.at IS NOT NULL) \
      DELETE FROM records USING cut WHERE body IS NULL AND revision <= cut.at";
 
 /// All runs of a probe but the newest.
@@ -242,5 +243,12 @@ pub(super) async fn forget(
     if old == Old::Events {
         sql = sql.bind(limit.keep);
     }
-    Ok(sql.execute(connection).await?.rows_affected())
+    if old != Old::Deleted {
+        return Ok(sql.execute(connection).await?.rows_affected());
+    }
+    // When one of these fails, the connection is dropped, and with it the transaction.
+    sqlx::raw_sql(LOCK).execute(&mut *connection).await?;
+    let deleted = sql.execute(&mut *connection).await?.rows_affected();
+    sqlx::raw_sql("COMMIT").execute(connection).await?;
+    Ok(deleted)
 }
