@@ -108,13 +108,17 @@ impl Follower {
     /// knows of it sooner: this one is given the time to hear of it too.
     async fn first(&mut self) -> Bytes {
         let from = self.query.after.unwrap_or(0);
-        if from > self.api.stream.end() {
+        let gone = if from > self.api.stream.end() {
             let heard = self.beat.wait_for(|it| it.end >= from);
-            if !matches!(timeout(HEARD_OF, heard).await, Ok(Ok(_))) {
-                self.query.after = Some(0);
-                let end = self.api.stream.end();
-                return Bytes::from(format!("event: reset\ndata: {{\"latest\":\"{end}\"}}\n\n"));
-            }
+            !matches!(timeout(HEARD_OF, heard).await, Ok(Ok(_)))
+        } else {
+            // Of the numbers that were left out when the database was restored; one that can't be asked says so soon.
+            self.api.parts.store.is_beyond_end(from).await.unwrap_or(false)
+        };
+        if gone {
+            self.query.after = Some(0);
+            let end = self.api.stream.end();
+            return Bytes::from(format!("event: reset\ndata: {{\"latest\":\"{end}\"}}\n\n"));
         }
         // What happens between this and the first event is not lost to who reconnects.
         Bytes::from(format!("id: {from}\nevent: position\ndata: {from}\n\n"))
