@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `fields.md` | `hale schema` |
 //! | `commands.md` | `hale … --help` |
+//! | `../openapi.json` | `hale openapi` |
 //! | `lifecycle.mmd` | the transition table of `hale-health`, as its snapshot has it |
 
 mod fields;
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         ("fields.md", format!("{GENERATED}{}", fields::chapter(&schema)?)),
         ("commands.md", format!("{GENERATED}{}", commands()?)),
         ("lifecycle.mmd", lifecycle()?),
+        ("../openapi.json", hale(&["openapi"])?),
     ];
     let folder = run::root().join("docs/src");
     let mut stale = Vec::new();

@@ -27,6 +27,7 @@ struct Tally {
 /// Installs, checks, tests, and closes with the sum of all.
 pub(crate) fn run(args: &Args) -> Outcome {
     tools::ensure(tools::FOR_TESTS)?;
+    tools::python()?;
     let mut wrong = Vec::new();
     if !args.no_check
         && let Err(message) = check::run(&check::Args::default())

@@ -1,9 +1,10 @@
 //! Programs that the chores need and a machine with Rust and a C compiler does not have.
 //!
-//! Nothing is installed that is there already, and what is installed is said. Everything comes from Debian's own
-//! packages; elsewhere the message names the program, so that it can be installed by hand.
+//! Nothing is installed that is there already, and what is installed is said. Programs come from Debian's own packages;
+//! elsewhere the message names the program, so that it can be installed by hand. Python's come from PyPI, into the
+//! target folder.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use crate::{Outcome, run};
 
@@ -40,6 +41,31 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     },
 ];
 
+/// Python's, for `cargo xtask test`: from PyPI, in an environment of their own in the target folder. What they need in
+/// turn is the newest that suits them.
+const PYTHON: &str = "openapi-spec-validator==0.9.0 schemathesis==4.32.5";
+
+/// Brings the Python programs that the tests run, unless they are there.
+pub(crate) fn python() -> Outcome {
+    let folder = run::target().join("python");
+    let (venv, stamp) = (folder.join("venv"), folder.join("installed"));
+    if fs::read_to_string(&stamp).is_ok_and(|it| it == PYTHON) {
+        return Ok(());
+    }
+    let interpreter = run::on_path("python3").is_some()
+        && run::read(run::program("python3").args(["-c", "import ensurepip, venv"])).is_ok();
+    if !interpreter {
+        install(&["python3-venv"])?;
+    }
+    println!("installing {PYTHON} from PyPI into {}", venv.display());
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    run::step(run::program("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let mut pip = run::program(venv.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON.split(' '));
+    run::step(&mut pip)?;
+    fs::write(&stamp, PYTHON).map_err(|error| format!("{}: {error}", stamp.display()))
+}
+
 /// Installs those of `tools` that are missing.
 pub(crate) fn ensure(tools: &[Tool]) -> Outcome {
     let missing: Vec<&Tool> = tools.iter().filter(|tool| !tool.is_there()).collect();
@@ -56,14 +82,22 @@ pub(crate) fn ensure(tools: &[Tool]) -> Outcome {
             list(missing.iter().map(|tool| tool.program)),
         ));
     }
-    run::step(apt().arg("update"))?;
     let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     packages.dedup();
-    run::step(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
+    install(&packages)?;
     match missing.iter().find(|tool| !tool.is_there()) {
         None => Ok(()),
         Some(tool) => Err(format!("package {} did not bring `{}`", tool.package, tool.program)),
     }
+}
+
+/// Installs Debian's packages.
+fn install(packages: &[&str]) -> Outcome {
+    if run::on_path("apt-get").is_none() {
+        return Err(format!("no apt-get here; install {} by hand", packages.join(", ")));
+    }
+    run::step(apt().arg("update"))?;
+    run::step(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
 fn apt() -> Command {

@@ -1,5 +1,6 @@
 //! The typed client.
 
+mod admin;
 mod stream;
 mod webhooks;
 
@@ -47,6 +48,9 @@ pub enum ClientError {
     /// The token is missing, unknown, or does not allow it (exit status 5).
     #[error("{0}")]
     NotAllowed(Problem),
+    /// A declaration is wrong (exit status 3).
+    #[error("{0}")]
+    Invalid(Problem),
     /// Any other refusal (exit status 1).
     #[error("{0}")]
     Refused(Problem),
@@ -59,6 +63,7 @@ impl From<Problem> for ClientError {
     fn from(problem: Problem) -> Self {
         match (problem.code, problem.status) {
             (Code::NotFound, _) => Self::NotFound(problem),
+            (Code::InvalidDocument, _) => Self::Invalid(problem),
             (Code::Unauthorized | Code::Forbidden, _) | (_, 401 | 403) => Self::NotAllowed(problem),
             _ => Self::Refused(problem),
         }

@@ -3,12 +3,15 @@
 //! The types are those of `/api/v1`. [`Client`] asks a running hale over the unix socket in its data directory, or a
 //! remote one by its URL; it holds no logic of either side.
 
+pub mod audit;
 mod client;
+pub mod declare;
 pub mod endpoints;
 pub mod events;
 pub mod explain;
 pub mod logs;
 mod ndjson;
+pub mod nodes;
 pub mod operation;
 pub mod outcomes;
 pub mod problem;
@@ -16,6 +19,7 @@ pub mod problem;
 pub mod proto;
 mod sse;
 mod tls;
+pub mod tokens;
 mod transport;
 pub mod webhooks;
 pub mod wire;

@@ -22,6 +22,21 @@ pub struct Problem {
     pub detail: String,
     /// The stable code: what programs decide by.
     pub code: Code,
+    /// Of a declaration: every mistake, with its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Mistake>,
+}
+
+/// One mistake in a declaration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Mistake {
+    /// File, line and column: `app.yaml:3:9`.
+    pub place: String,
+    /// What is wrong there.
+    pub message: String,
+    /// What to try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 impl Problem {
@@ -34,13 +49,21 @@ impl Problem {
             status: code.status(),
             detail: detail.into(),
             code,
+            errors: Vec::new(),
         }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.detail.is_empty() { f.write_str(&self.title) } else { f.write_str(&self.detail) }
+        f.write_str(if self.detail.is_empty() { &self.title } else { &self.detail })?;
+        for it in &self.errors {
+            write!(f, "\n{}: {}", it.place, it.message)?;
+            if let Some(help) = &it.help {
+                write!(f, " ({help})")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -96,12 +119,16 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "method not allowed";
     /// The request did not come in time.
     RequestTimeout = "request_timeout", 408, "the request took too long";
+    /// Others changed the same meanwhile, or something of this name was made.
+    Conflict = "conflict", 409, "changed meanwhile";
     /// It makes no sense for this thing, or not now.
     NotApplicable = "not_applicable", 409, "not applicable";
     /// The body is above 1 MiB.
     BodyTooLarge = "body_too_large", 413, "the body is too large";
     /// The body is not JSON.
     UnsupportedMediaType = "unsupported_media_type", 415, "the body must be JSON";
+    /// A declaration is wrong; `errors` says what, and where.
+    InvalidDocument = "invalid_document", 422, "the declaration is not valid";
     /// The `Host` header names another host: a page elsewhere may be trying to reach in.
     HostNotAllowed = "host_not_allowed", 421, "host not allowed";
     /// Too many requests with this token; `Retry-After` says when the next is taken.

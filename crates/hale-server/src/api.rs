@@ -4,10 +4,12 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use axum::{
     Router,
+    body::{Body, HttpBody},
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt;
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -18,7 +20,7 @@ use http::{HeaderValue, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Control, Registry, TokenSet, access::Access, host, idempotency::Answers, operations::Operations,
+    Control, Denied, Registry, TokenSet, access::Access, host, idempotency::Answers, operations::Operations,
     problems::Refusal, routes, stream::Stream, surface::Surface, webhooks::Book,
 };
 
@@ -141,6 +143,24 @@ pub(crate) async fn authorize(
         let seconds = wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1;
         return Refusal::too_often(seconds).into_response();
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    request.extensions_mut().insert(caller.clone());
+    let (tokens, reads) = (api.parts.tokens.clone(), request.method().is_safe());
+    let ended = async move { tokens.ended(&caller).await };
+    let mut ended = Box::pin(ended);
+    let answer = next.run(request);
+    // A question that is held long is not answered to who may not ask any more; what changes something is not broken
+    // off in the middle.
+    let response = if reads {
+        tokio::select! {
+            response = answer => response,
+            () = &mut ended => return Refusal::new(Code::Unauthorized, Denied::Unknown.to_string()).into_response(),
+        }
+    } else {
+        answer.await
+    };
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    // A stream: it is cut when the token ends.
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(ended)))
 }

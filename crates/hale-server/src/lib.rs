@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod asker;
 mod auth;
 pub mod cluster;
 pub mod control;

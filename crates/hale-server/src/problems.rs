@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hale_api::{Code, Problem, problem};
-use hale_store::StoreError;
+use hale_store::{StoreError, cluster::WriteError};
 use http::{HeaderValue, StatusCode, Uri, header};
 use serde::de::DeserializeOwned;
 
@@ -74,6 +74,16 @@ impl From<StoreError> for Refusal {
     }
 }
 
+impl From<WriteError> for Refusal {
+    fn from(error: WriteError) -> Self {
+        let code = match error {
+            WriteError::Conflict { .. } => Code::Conflict,
+            _ => Code::Unavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 impl From<OrderError> for Refusal {
     fn from(error: OrderError) -> Self {
         match error {
@@ -91,20 +101,37 @@ pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Answer<T> {
         .map_err(|error| Refusal::new(Code::BadRequest, innermost(&error)))
 }
 
+/// Whether a body says that it is JSON.
+pub(crate) fn is_json(headers: &http::HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).is_some_and(|it| {
+        it.split(';').next().is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json"))
+    })
+}
+
+/// A JSON text.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
+    serde_json::from_slice(body).map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))
+}
+
+/// The body of a request that says nothing without one: JSON.
+pub(crate) async fn required_json<T: DeserializeOwned>(request: Request) -> Answer<T> {
+    if !is_json(request.headers()) {
+        return Err(Refusal::new(Code::UnsupportedMediaType, "send it with Content-Type: application/json"));
+    }
+    parse(&read(request.into_body()).await?)
+}
+
 /// The body of a request: JSON, or nothing at all where everything may be left out.
 pub(crate) async fn json<T: DeserializeOwned + Default>(request: Request) -> Answer<T> {
-    let kind = request.headers().get(header::CONTENT_TYPE).cloned();
+    let is_json = is_json(request.headers());
     let body = read(request.into_body()).await?;
     if body.is_empty() {
         return Ok(T::default());
     }
-    let is_json = kind.as_ref().and_then(|it| it.to_str().ok()).is_some_and(|it| {
-        it.split(';').next().is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json"))
-    });
     if !is_json {
         return Err(Refusal::new(Code::UnsupportedMediaType, "send it with Content-Type: application/json"));
     }
-    serde_json::from_slice(&body).map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))
+    parse(&body)
 }
 
 pub(crate) async fn read(body: Body) -> Answer<bytes::Bytes> {

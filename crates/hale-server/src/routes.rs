@@ -1,6 +1,7 @@
 //! What is answered, route by route: all of them, each with who may ask (S25).
 
 pub(crate) mod actions;
+pub(crate) mod audit;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod health;
@@ -10,15 +11,18 @@ pub(crate) mod page;
 pub(crate) mod services;
 pub(crate) mod status;
 pub(crate) mod webhooks;
+pub(crate) mod tokens;
 
 use hale_api::{
     Code,
+    audit::{AuditPage, AuditQuery},
     endpoints::EndpointSet,
     events::{EventPage, EventQuery},
     explain::Explanation,
     logs::LogQuery,
     operation::{ActionRequest, Operation, Verb},
     outcomes::OutcomeHistory,
+    tokens::{NewToken, RotateRequest, Token, TokenRequest},
 };
 use hale_model::status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, WorkloadStatus};
 
@@ -35,6 +39,7 @@ pub(crate) fn all(surface: Surface) -> Surface {
     let surface = history(surface);
     let surface = traffic(surface);
     let surface = webhooks::routes(surface);
+    let surface = people(surface);
     open(surface)
 }
 
@@ -162,6 +167,43 @@ fn traffic(surface: Surface) -> Surface {
             .answers::<Vec<services::TargetGroup>>(200)
             .refuses(&[Code::NotFound]),
             services::sd,
+        )
+}
+
+fn people(surface: Surface) -> Surface {
+    let write = |it: Route| it.refuses(&[Code::Conflict, Code::Unavailable]);
+    surface
+        .route(
+            Route::get("/api/v1/tokens", Access::Admin, "The tokens, without their secrets, by id.")
+                .query::<ListQuery>()
+                .answers::<Vec<Token>>(200),
+            tokens::list,
+        )
+        .route(
+            write(Route::post("/api/v1/tokens", Access::Admin, "Makes a token; it is shown this once."))
+                .body::<TokenRequest>()
+                .needs_body()
+                .answers::<NewToken>(201),
+            tokens::create,
+        )
+        .route(
+            write(Route::delete("/api/v1/tokens/{id}", Access::Admin, "Ends a token."))
+                .refuses(&[Code::NotFound]),
+            tokens::revoke,
+        )
+        .route(
+            write(Route::post("/api/v1/tokens/{id}/rotate", Access::Admin, "Gives a token a new secret."))
+                .body::<RotateRequest>()
+                .answers::<NewToken>(200)
+                .refuses(&[Code::NotFound]),
+            tokens::rotate,
+        )
+        .route(
+            Route::get("/api/v1/audit", Access::Admin, "Who did what: a page of the record.")
+                .query::<AuditQuery>()
+                .answers::<AuditPage>(200)
+                .refuses(&[Code::Unavailable]),
+            audit::audit,
         )
 }
 

@@ -1,5 +1,7 @@
 //! What can be typed: every command, its options, their environment variables and defaults.
 
+mod admin;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,7 @@ use hale_api::events::type_matches;
 use hale_model::{ProbeKind, Status, event::EventData};
 
 use crate::{remote::webhook::WebhookArgs, telemetry::TelemetryArgs};
+pub(crate) use admin::*;
 
 /// Keeps what you run healthy, and shows it.
 #[derive(Debug, Parser)]
@@ -58,6 +61,18 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Delivers events to addresses of yours.
     Webhook(WebhookArgs),
+    /// Declares what the files declare on a server: created, updated, or unchanged.
+    Apply(ApplyArgs),
+    /// Lists workloads, replicas, targets, nodes, services, tokens, webhooks or events, or shows one of them.
+    Get(GetArgs),
+    /// Changes how many replicas of a workload are wanted.
+    Scale(ScaleArgs),
+    /// Takes a workload, target, node, token or webhook away.
+    Delete(DeleteArgs),
+    /// Makes, lists and ends the tokens that a server is asked with.
+    Token(TokenArgs),
+    /// Lists the nodes of a cluster, keeps replicas off them, or forgets one.
+    Node(NodeArgs),
     /// Says whether workload files are right, without running anything.
     Check(CheckArgs),
     /// Prints how long each probe takes to detect, to gate and to restart, before anything runs.
@@ -66,6 +81,8 @@ pub(crate) enum Command {
     Probe(ProbeArgs),
     /// Prints the JSON Schema of workload files, for editors.
     Schema,
+    /// Prints the OpenAPI document of the REST API.
+    Openapi,
     /// Prints the completions of a shell.
     Completions(CompletionsArgs),
     /// Prints the version.
@@ -109,6 +126,30 @@ pub(crate) struct ServerArgs {
     /// A file that holds the token for it; else $HALE_TOKEN is used.
     #[arg(long, env = "HALE_TOKEN_FILE", value_name = "FILE", requires = "server")]
     pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+/// How TLS is spoken to a server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TlsArgs {
+    /// Authorities that the server's certificate may be of, PEM, in place of the system's.
+    #[arg(long, env = "HALE_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A certificate to show to it, PEM.
+    #[arg(long, env = "HALE_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, env = "HALE_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// What is trusted and shown.
+    pub(crate) fn client(&self) -> hale_api::ClientTls {
+        let identity = self.client_cert.clone().zip(self.client_key.clone());
+        hale_api::ClientTls { ca_file: self.ca_file.clone(), identity }
+    }
 }
 
 /// How data is printed.
@@ -127,7 +168,7 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct OutputArgs {
     /// How to print.
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, env = "HALE_OUTPUT", value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
 }
 
@@ -164,7 +205,7 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
     /// How changes are printed: lines for people, or one CloudEvent a line.
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, env = "HALE_OUTPUT", value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
 }
 
@@ -209,13 +250,13 @@ pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Shows it again at each change, until interrupted.
-    #[arg(short, long)]
+    #[arg(short, long, env = "HALE_WATCH")]
     pub(crate) watch: bool,
     /// Waits until the status is this one; exits 1 if it never comes.
-    #[arg(long, value_name = "STATUS", conflicts_with = "watch", value_parser = parse_status)]
+    #[arg(long, env = "HALE_WAIT", value_name = "STATUS", conflicts_with = "watch", value_parser = parse_status)]
     pub(crate) wait: Option<Status>,
     /// The longest to wait.
-    #[arg(long, value_name = "DURATION", requires = "wait", default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, env = "HALE_TIMEOUT", value_name = "DURATION", requires = "wait", default_value = "30s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
@@ -289,7 +330,7 @@ pub(crate) struct PauseArgs {
     /// A workload, replica or target.
     pub(crate) name: String,
     /// How long; until `hale resume` when absent.
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_lasting)]
     pub(crate) lasting: Option<Duration>,
     /// Why; kept on record.
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -382,6 +423,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| "expected a duration such as 500ms, 10s, 5m or 1h".to_owned())
 }
 
+/// As [`parse_duration`], and not nothing: a pause of no time would be taken for one without an end.
+fn parse_lasting(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("expected more than nothing".to_owned()),
+        lasting => Ok(lasting),
+    }
+}
+
 /// A type of event, or several with commas between.
 pub(crate) fn parse_event_type(words: &str) -> Result<String, String> {
     let known = |word: &str| EventData::TYPES.iter().any(|kind| type_matches(word, kind));
@@ -408,6 +457,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pause_lasts() {
+        assert!(parse_lasting("0s").is_err());
+        assert!(Cli::try_parse_from(["hale", "pause", "web", "--for", "0s"]).is_err());
+        assert_eq!(parse_lasting("1s"), Ok(Duration::from_secs(1)));
     }
 
     #[test]

@@ -11,15 +11,13 @@ use hale_api::{
     Code,
     operation::{ActionRequest, Operation, OperationState, Verb},
 };
-use hale_store::AuditRecord;
 use http::{StatusCode, Uri};
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
     api::Api,
-    auth::Caller,
+    asker::Asker,
     control::{Order, Subject},
     operations,
     problems::{Answer, Refusal, json, query},
@@ -65,12 +63,11 @@ async fn act(api: &Api, on: Subject, verb: &str, request: Request) -> Answer<Res
             format!("{verb:?} can't be asked for; there are restart, stop, start, pause, resume"),
         )
     })?;
-    let caller = request.extensions().get::<Caller>().cloned();
-    let caller = caller.ok_or_else(|| Refusal::new(Code::Unauthorized, "no token"))?;
+    let asker = Asker::of(request.extensions())?;
     let asked: ActionRequest = json(request).await?;
-    let order = order(on, verb, &caller, &asked)?;
+    let order = order(on, verb, &asker, &asked)?;
     let before = operations::before(&*api.parts.control, &order).await?;
-    record(api, &order);
+    record(api, &asker, &order);
     api.parts.control.order(order.clone()).await?;
     let operation = api.operations.begin(&api.parts, &order, before);
     let status =
@@ -78,7 +75,7 @@ async fn act(api: &Api, on: Subject, verb: &str, request: Request) -> Answer<Res
     Ok((status, Json(operation)).into_response())
 }
 
-fn order(on: Subject, verb: Verb, caller: &Caller, asked: &ActionRequest) -> Answer<Order> {
+fn order(on: Subject, verb: Verb, asker: &Asker, asked: &ActionRequest) -> Answer<Order> {
     let bad = |detail: String| Refusal::new(Code::BadRequest, detail);
     for text in [&asked.by, &asked.reason].into_iter().flatten() {
         if text.len() > LONGEST_TEXT {
@@ -103,13 +100,13 @@ fn order(on: Subject, verb: Verb, caller: &Caller, asked: &ActionRequest) -> Ans
         None => None,
     };
     let by = match asked.by.as_deref().map(str::trim) {
-        Some(person) if !person.is_empty() => format!("{person} via {}", caller.name),
-        _ => caller.name.clone(),
+        Some(person) if !person.is_empty() => format!("{person} via {}", asker.name()),
+        _ => asker.name().to_owned(),
     };
     Ok(Order { on, verb, by, reason: asked.reason.clone().unwrap_or_default(), lasting, probe: asked.probe })
 }
 
-fn record(api: &Api, order: &Order) {
+fn record(api: &Api, asker: &Asker, order: &Order) {
     let collection = match &order.on {
         Subject::Workload(_) => "workloads",
         Subject::Replica(_) => "replicas",
@@ -121,20 +118,8 @@ fn record(api: &Api, order: &Order) {
     }
     detail.extend(order.lasting.map(|it| format!("for {}s", it.as_secs_f64())));
     detail.extend(order.probe.map(|it| format!("the {it} probe")));
-    let record = AuditRecord {
-        at: Timestamp::now(),
-        by: order.by.clone(),
-        action: order.verb.as_str().to_owned(),
-        subject: format!("{collection}/{}", order.on.name()),
-        detail: detail.join(", "),
-    };
-    tracing::info!(
-        by = record.by,
-        action = record.action,
-        subject = record.subject,
-        detail = (!record.detail.is_empty()).then_some(record.detail.as_str()),
-        "a person asks"
-    );
+    let subject = format!("{collection}/{}", order.on.name());
+    let record = asker.audit(&order.by, order.verb.as_str(), subject, detail);
     api.parts.store.audit(record);
 }
 

@@ -157,6 +157,21 @@ pub(crate) fn token_of(role: Role) -> String {
     format!("hale_{}_0123456789012345678901234567890123456789", role.as_str())
 }
 
+/// Keeps the live tokens as the database has them, as a server does.
+async fn follow(store: Store, tokens: TokenSet, end: CancellationToken) {
+    let mut revisions = store.follow_revision();
+    loop {
+        revisions.mark_unchanged();
+        if let Ok(changes) = store.load().await {
+            tokens.take(&changes);
+        }
+        tokio::select! {
+            changed = revisions.changed() => if changed.is_err() { return },
+            () = end.cancelled() => return,
+        }
+    }
+}
+
 fn tokens() -> TokenSet {
     let tokens = TokenSet::new().with("cli", TOKEN, Role::Admin);
     Role::ALL.into_iter().fold(tokens, |tokens, role| match role {
@@ -194,12 +209,14 @@ impl Hale {
         let node = Arc::new(node(store.clone()));
         let registry = Arc::new(Registry::new());
         let end = CancellationToken::new();
+        let tokens = tokens();
+        tokio::spawn(follow(store.clone(), tokens.clone(), end.clone()));
         let router = hale_server::router(Parts {
             control: Arc::clone(&node) as Arc<dyn Control>,
             store: store.clone(),
             registry: Arc::clone(&registry),
             metrics: Arc::new(|accept| Ok(("text/plain", format!("up 1 {}\n", accept.unwrap_or("-"))))),
-            tokens: tokens(),
+            tokens: tokens.clone(),
             webhooks: None,
             loopback: true,
             end: end.clone(),

@@ -7,5 +7,7 @@ mod basics;
 mod explain;
 mod hale;
 mod logs;
+mod roles;
 mod stream;
 mod tls;
+mod tokens;

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo_web;
+pub(crate) mod openapi;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod schema;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use hale_api::{
-    Followed, describe,
+    Client, Followed, describe,
     events::{EventQuery, MAX_PAGE},
 };
 use hale_model::event::Event;
@@ -28,12 +28,32 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
         subject: args.subject.clone(),
         ..EventQuery::default()
     };
-    block(async { if args.follow { follow(args, query).await } else { list(args, query).await } })
+    block(async {
+        if args.follow {
+            follow(args, query).await
+        } else {
+            list(&client(&args.server)?, query, args.output.output).await
+        }
+    })
 }
 
-async fn list(args: &EventsArgs, mut query: EventQuery) -> Result<(), Failure> {
-    let client = client(&args.server)?;
-    let printer = Printer::new(args.output.output);
+/// Prints one event.
+///
+/// # Errors
+/// Standard output can't be written.
+pub(super) fn print(event: &Event, format: Format) -> Result<(), Failure> {
+    let mut out = output::stdout();
+    Printer::new(format).print(event, &mut out)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints all events there are.
+///
+/// # Errors
+/// As its exit status says (C7).
+pub(super) async fn list(client: &Client, mut query: EventQuery, format: Format) -> Result<(), Failure> {
+    let printer = Printer::new(format);
     let mut out = io::BufWriter::new(output::stdout());
     query.limit = Some(MAX_PAGE);
     loop {

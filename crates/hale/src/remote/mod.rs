@@ -1,12 +1,16 @@
 //! Commands that ask a running hale: over the socket in its data directory, or its URL (C4).
 
 pub(crate) mod act;
+pub(crate) mod declare;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod get;
 pub(crate) mod logs;
+pub(crate) mod node;
 pub(crate) mod status;
 mod table;
 pub(crate) mod webhook;
+pub(crate) mod token;
 
 use std::{future::Future, time::Duration};
 
@@ -22,6 +26,7 @@ impl From<ClientError> for Failure {
             ClientError::Unreachable(_) | ClientError::Timeout(_) => Self::Unreachable(text),
             ClientError::NotFound(_) => Self::NotFound(text),
             ClientError::NotAllowed(_) => Self::NotAllowed(text),
+            ClientError::Invalid(_) => Self::InvalidFile(format!("error: {text}")),
             ClientError::Refused(_) | ClientError::Protocol(_) => Self::Failed(text),
         }
     }
@@ -44,7 +49,7 @@ fn client(args: &ServerArgs) -> Result<Client, Failure> {
             Failure::NotAllowed(format!("{url} wants a token: give --token-file, or set HALE_TOKEN"))
         })?,
     };
-    Ok(Client::remote(url, &token)?)
+    Ok(Client::remote_with(url, &token, &args.tls.client())?)
 }
 
 /// What a name stands for.

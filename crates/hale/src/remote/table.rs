@@ -71,7 +71,11 @@ impl Table {
     }
 
     pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
-        self.rows.push(cells.into());
+        self.cells(cells.into());
+    }
+
+    pub(super) fn cells(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
     }
 
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
