@@ -22,6 +22,9 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// What is being held back or waited for, and until when.
     pub pending: Vec<String>,
+    /// Why it is where it is, or why it is nowhere (S7); empty where there is nothing to choose from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placement: Vec<String>,
     /// Of a workload: its replicas, each explained.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<Explanation>,

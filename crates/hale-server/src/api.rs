@@ -20,8 +20,8 @@ use http::{HeaderValue, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Control, Denied, Registry, TokenSet, access::Access, host, idempotency::Answers, operations::Operations,
-    problems::Refusal, routes, stream::Stream, surface::Surface, webhooks::Book,
+    Cluster, Control, Denied, Registry, TokenSet, access::Access, host, idempotency::Answers,
+    operations::Operations, problems::Refusal, routes, stream::Stream, surface::Surface, webhooks::Book,
 };
 
 /// Gives the metrics in the form that the scraper's `Accept` asks for: content type and text.
@@ -31,6 +31,8 @@ pub type Metrics = Arc<dyn Fn(Option<&str>) -> Result<(&'static str, String), St
 pub struct Parts {
     /// The node.
     pub control: Arc<dyn Control>,
+    /// The cluster, where declarations and nodes are changed; `None`: what runs here is declared by files alone.
+    pub cluster: Option<Cluster>,
     /// The database.
     pub store: Store,
     /// The endpoints of services.
@@ -74,6 +76,17 @@ const PER_SECOND: NonZeroU32 = NonZeroU32::new(200).unwrap();
 
 /// See [`PER_SECOND`].
 const BURST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
+impl Shared {
+    /// Where declarations and nodes are changed.
+    ///
+    /// # Errors
+    /// When there is no such place.
+    pub(crate) fn cluster(&self) -> Result<&Cluster, Refusal> {
+        let detail = "this hale runs what its files declare: change them, and start it again";
+        self.parts.cluster.as_ref().ok_or_else(|| Refusal::new(Code::NotApplicable, detail))
+    }
+}
 
 /// The most log streams at once: each has a thread.
 const LOG_STREAMS: usize = 64;

@@ -6,7 +6,7 @@ use hale_store::AuditRecord;
 use http::request;
 use jiff::Timestamp;
 
-use crate::{auth::Caller, problems::Refusal, serve::Peer};
+use crate::{auth::Caller, cluster::desired::Person, problems::Refusal, serve::Peer};
 
 /// The caller and the other end of the connection.
 #[derive(Debug, Clone)]
@@ -38,6 +38,16 @@ impl Asker {
     /// The name of who asks.
     pub(crate) fn name(&self) -> &str {
         &self.caller.name
+    }
+
+    /// Where the other end of the connection is.
+    pub(crate) fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// Who wants something declared, and why.
+    pub(crate) fn person(&self, reason: &str) -> Person {
+        Person { by: self.name().to_owned(), reason: reason.trim().to_owned(), from: self.from.clone() }
     }
 
     /// The record of something that is asked for. What is to be changed in the database carries it in the same write.

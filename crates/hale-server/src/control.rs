@@ -37,6 +37,12 @@ pub trait Control: Send + Sync + 'static {
     /// When there is no such thing, the order makes no sense for it, or the node can't take orders now.
     fn order(&self, order: Order) -> BoxFuture<'_, Result<(), OrderError>>;
 
+    /// Whether giving this order puts it on the audit record by itself, in the same write as what it changes (S26).
+    fn records(&self, order: &Order) -> bool {
+        let _ = order;
+        false
+    }
+
     /// What a replica printed, oldest first: the last `tail` lines (all that are kept when left out), and with `follow`
     /// what it prints from then on. Its node is asked, at the reader's pace. Without `follow` the stream ends by itself.
     ///
@@ -89,6 +95,8 @@ pub struct Order {
     pub verb: Verb,
     /// Who wants it.
     pub by: String,
+    /// From where, for the record; empty when it is not known.
+    pub from: String,
     /// Why; empty when not said.
     pub reason: String,
     /// For how long, of a pause; `None`: until it is resumed.

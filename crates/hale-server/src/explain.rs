@@ -116,6 +116,7 @@ fn chain(
         steps,
         pending,
         replicas: Vec::new(),
+        placement: Vec::new(),
     }
 }
 

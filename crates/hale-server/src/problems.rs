@@ -5,15 +5,22 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use hale_api::{Code, Problem, problem};
+use hale_api::{
+    Code, Problem,
+    problem::{self, Mistake},
+};
+use hale_model::file::FileError;
 use hale_store::{StoreError, cluster::WriteError};
 use http::{HeaderValue, StatusCode, Uri, header};
 use serde::de::DeserializeOwned;
 
-use crate::control::OrderError;
+use crate::{cluster::desired::DesiredError, control::OrderError};
 
 /// The largest body of a request (S25).
 const MAX_BODY: usize = 1 << 20;
+
+/// The most mistakes that one answer tells.
+const MOST_MISTAKES: usize = 100;
 
 /// How long a body may take to come.
 const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
@@ -43,6 +50,20 @@ impl Refusal {
                 format!("too many requests with this token; try again in {seconds} s"),
             )
         }
+    }
+
+    /// A declaration is wrong: every mistake, with its place.
+    pub(crate) fn invalid(errors: &[FileError]) -> Self {
+        let count = errors.len();
+        let detail = format!("{count} mistake{} found", if count == 1 { "" } else { "s" });
+        let mut refusal = Self::new(Code::InvalidDocument, detail);
+        let mistake = |it: &FileError| Mistake {
+            place: it.place(),
+            message: it.message.clone(),
+            help: it.help.clone(),
+        };
+        refusal.problem.errors = errors.iter().take(MOST_MISTAKES).map(mistake).collect();
+        refusal
     }
 
     pub(crate) fn not_found(kind: &str, name: &str) -> Self {
@@ -81,6 +102,17 @@ impl From<WriteError> for Refusal {
             _ => Code::Unavailable,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<DesiredError> for Refusal {
+    fn from(error: DesiredError) -> Self {
+        match error {
+            DesiredError::Invalid(errors) => Self::invalid(&errors),
+            DesiredError::NotFound { kind, name } => Self::not_found(kind, &name),
+            DesiredError::Refused(detail) => Self::new(Code::NotApplicable, detail),
+            DesiredError::Unavailable(detail) => Self::new(Code::Unavailable, detail),
+        }
     }
 }
 

@@ -2,10 +2,12 @@
 
 pub(crate) mod actions;
 pub(crate) mod audit;
+pub(crate) mod declare;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod health;
 pub(crate) mod logs;
+pub(crate) mod nodes;
 pub(crate) mod outcomes;
 pub(crate) mod page;
 pub(crate) mod services;
@@ -16,10 +18,12 @@ pub(crate) mod tokens;
 use hale_api::{
     Code,
     audit::{AuditPage, AuditQuery},
+    declare::{Applied, ApplyQuery, ApplyRequest, ScaleRequest},
     endpoints::EndpointSet,
     events::{EventPage, EventQuery},
     explain::Explanation,
     logs::LogQuery,
+    nodes::{NodeRequest, NodeVerb},
     operation::{ActionRequest, Operation, Verb},
     outcomes::OutcomeHistory,
     tokens::{NewToken, RotateRequest, Token, TokenRequest},
@@ -40,6 +44,7 @@ pub(crate) fn all(surface: Surface) -> Surface {
     let surface = traffic(surface);
     let surface = webhooks::routes(surface);
     let surface = people(surface);
+    let surface = declaring(surface);
     open(surface)
 }
 
@@ -79,6 +84,7 @@ fn statuses(surface: Surface) -> Surface {
             see("/api/v1/nodes", "The nodes, by name.").query::<ListQuery>().answers::<Vec<NodeStatus>>(200),
             status::nodes,
         )
+        .route(one("/api/v1/nodes/{name}", "One node.").answers::<NodeStatus>(200), nodes::node)
         .route(
             one("/api/v1/explain/{name}", "Why a replica, workload or target is as it is.")
                 .answers::<Explanation>(200),
@@ -168,6 +174,50 @@ fn traffic(surface: Surface) -> Surface {
             .refuses(&[Code::NotFound]),
             services::sd,
         )
+}
+
+fn declaring(surface: Surface) -> Surface {
+    let write = |it: Route| {
+        it.refuses(&[Code::NotFound, Code::NotApplicable, Code::InvalidDocument, Code::Unavailable])
+    };
+    let delete = |path, about| write(Route::delete(path, Access::Admin, about));
+    let post = |path, about| write(Route::post(path, Access::Admin, about));
+    let yaml = |route: Route| declare::YAML.into_iter().fold(route, Route::text_body);
+    surface
+        .route(
+            yaml(
+                post("/api/v1/apply", "Declares workloads and targets: all of them, or none.")
+                    .body::<ApplyRequest>(),
+            )
+            .needs_body()
+            .query::<ApplyQuery>()
+            .answers::<Applied>(200),
+            declare::apply,
+        )
+        .route(
+            post("/api/v1/workloads/{name}/scale", "Changes how many replicas are wanted.")
+                .body::<ScaleRequest>()
+                .needs_body()
+                .answers::<Applied>(200),
+            declare::scale,
+        )
+        .route(
+            delete("/api/v1/workloads/{name}", "Takes a workload away: what runs of it is stopped.")
+                .answers::<Applied>(200),
+            declare::delete_workload,
+        )
+        .route(
+            delete("/api/v1/targets/{name}", "Takes a target away.").answers::<Applied>(200),
+            declare::delete_target,
+        )
+        .route(
+            post("/api/v1/nodes/{name}/{verb}", "Keeps replicas off a node, or lets them on it again.")
+                .words("verb", NodeVerb::ALL.map(NodeVerb::as_str))
+                .body::<NodeRequest>()
+                .answers::<NodeStatus>(200),
+            nodes::act,
+        )
+        .route(delete("/api/v1/nodes/{name}", "Forgets a node that does not come back."), nodes::delete)
 }
 
 fn people(surface: Surface) -> Surface {

@@ -61,6 +61,11 @@ impl Control for Cluster {
         Box::pin(self.carry_out(order))
     }
 
+    fn records(&self, order: &Order) -> bool {
+        // These change records, and nothing else.
+        matches!(order.verb, Verb::Stop | Verb::Pause | Verb::Resume)
+    }
+
     fn logs(
         &self,
         replica: String,
@@ -191,7 +196,7 @@ impl From<DesiredError> for OrderError {
 
 impl Cluster {
     async fn carry_out(&self, order: Order) -> Result<(), OrderError> {
-        let by = Person { by: order.by.clone(), reason: order.reason.clone() };
+        let by = Person { by: order.by.clone(), reason: order.reason.clone(), from: order.from.clone() };
         match order.on.clone() {
             Subject::Target(name) => self.on_target(&name, &order, &by).await,
             Subject::Workload(name) => self.on_workload(&name, None, &order, &by).await,

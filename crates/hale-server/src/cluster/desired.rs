@@ -98,13 +98,15 @@ pub struct Person {
     pub by: String,
     /// Why; empty when not said.
     pub reason: String,
+    /// From where: an address; empty when it is nobody else's business.
+    pub from: String,
 }
 
 impl Person {
     /// Somebody who says nothing of why.
     #[must_use]
     pub fn new(by: impl Into<String>) -> Self {
-        Self { by: by.into(), reason: String::new() }
+        Self { by: by.into(), reason: String::new(), from: String::new() }
     }
 
     pub(crate) fn intent(&self) -> Intent {
@@ -113,12 +115,18 @@ impl Person {
 
     /// Adds the audit record of a change.
     pub(crate) fn audit(&self, write: &mut Write, action: &str, subject: String, detail: String) {
+        let from = if self.from.is_empty() { String::new() } else { format!("from {}", self.from) };
+        let detail: Vec<&str> = [&self.reason, &detail, &from]
+            .into_iter()
+            .map(String::as_str)
+            .filter(|it| !it.is_empty())
+            .collect();
         let record = AuditRecord {
             at: Timestamp::now(),
             by: self.by.clone(),
             action: action.to_owned(),
             subject,
-            detail: if detail.is_empty() { self.reason.clone() } else { detail },
+            detail: detail.join(", "),
         };
         write.changes.push(Change::Audit(Box::new(record)));
     }

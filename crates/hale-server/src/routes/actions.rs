@@ -67,7 +67,9 @@ async fn act(api: &Api, on: Subject, verb: &str, request: Request) -> Answer<Res
     let asked: ActionRequest = json(request).await?;
     let order = order(on, verb, &asker, &asked)?;
     let before = operations::before(&*api.parts.control, &order).await?;
-    record(api, &asker, &order);
+    if !api.parts.control.records(&order) {
+        record(api, &asker, &order);
+    }
     api.parts.control.order(order.clone()).await?;
     let operation = api.operations.begin(&api.parts, &order, before);
     let status =
@@ -103,7 +105,16 @@ fn order(on: Subject, verb: Verb, asker: &Asker, asked: &ActionRequest) -> Answe
         Some(person) if !person.is_empty() => format!("{person} via {}", asker.name()),
         _ => asker.name().to_owned(),
     };
-    Ok(Order { on, verb, by, reason: asked.reason.clone().unwrap_or_default(), lasting, probe: asked.probe })
+    let from = asker.from().to_owned();
+    Ok(Order {
+        on,
+        verb,
+        by,
+        from,
+        reason: asked.reason.clone().unwrap_or_default(),
+        lasting,
+        probe: asked.probe,
+    })
 }
 
 fn record(api: &Api, asker: &Asker, order: &Order) {

@@ -32,10 +32,14 @@ pub(crate) async fn explain(State(api): State<Api>, Path(name): Path<String>) ->
         for status in &it.replicas {
             replicas.push(explained(&api, status, at).await?);
         }
-        return Ok(Json(workload(it, &own, replicas, at)));
+        let mut explanation = workload(it, &own, replicas, at);
+        explanation.placement = api.parts.control.placement(&name).await?;
+        return Ok(Json(explanation));
     }
     if let Some(it) = overview.workloads.iter().flat_map(|it| &it.replicas).find(|it| it.name == name) {
-        return Ok(Json(explained(&api, it, at).await?));
+        let mut explanation = explained(&api, it, at).await?;
+        explanation.placement = api.parts.control.placement(&name).await?;
+        return Ok(Json(explanation));
     }
     let evidence = evidence(&api, &name, None).await?;
     if let Some(it) = overview.targets.iter().find(|it| it.name == name) {

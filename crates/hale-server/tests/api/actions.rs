@@ -97,6 +97,7 @@ async fn a_pause_carries_who_why_and_how_long_and_is_on_record() {
         on: Subject::Workload("web".to_owned()),
         verb: Verb::Pause,
         by: "ada via cli".to_owned(),
+        from: "127.0.0.1".to_owned(),
         reason: "deploying".to_owned(),
         lasting: Some(Duration::from_millis(1500)),
         probe: Some(ProbeKind::Liveness),

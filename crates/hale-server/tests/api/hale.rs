@@ -16,7 +16,7 @@ use hale_model::{
     status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, TransitionStatus, WorkloadStatus},
 };
 use hale_server::{
-    Control, Limits, Listeners, Parts, Registry, TokenSet,
+    Cluster, Control, Limits, Listeners, Parts, Registry, TokenSet, cluster,
     control::{BoxFuture, LogStream, Order, OrderError, Subject},
 };
 use hale_store::{Options, Store};
@@ -188,6 +188,7 @@ pub(crate) struct Hale {
     pub(crate) address: SocketAddr,
     pub(crate) dir: TempDir,
     router: axum::Router,
+    cluster: Option<Cluster>,
     end: CancellationToken,
     serving: Option<JoinHandle<()>>,
 }
@@ -203,16 +204,38 @@ impl Hale {
         Self::start_in(dir, tcp, limits).await
     }
 
+    /// With a real cluster behind it, of this server alone and no nodes.
+    pub(crate) async fn start_cluster() -> Self {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_as(tempfile::tempdir().unwrap(), tcp, Limits::default(), true).await
+    }
+
     pub(crate) async fn start_in(dir: TempDir, tcp: TcpListener, limits: Limits) -> Self {
+        Self::start_as(dir, tcp, limits, false).await
+    }
+
+    async fn start_as(dir: TempDir, tcp: TcpListener, limits: Limits, clustered: bool) -> Self {
         std::fs::write(dir.path().join(TOKEN_FILE), TOKEN).unwrap();
         let store = Store::open(&dir.path().join("hale.db"), Options::default()).await.unwrap();
         let node = Arc::new(node(store.clone()));
         let registry = Arc::new(Registry::new());
         let end = CancellationToken::new();
         let tokens = tokens();
-        tokio::spawn(follow(store.clone(), tokens.clone(), end.clone()));
+        let cluster = if clustered {
+            let options = cluster::Options::new("http://localhost");
+            let (store, registry) = (store.clone(), Arc::clone(&registry));
+            Some(Cluster::start(store, tokens.clone(), registry, options).await.unwrap())
+        } else {
+            tokio::spawn(follow(store.clone(), tokens.clone(), end.clone()));
+            None
+        };
+        let control: Arc<dyn Control> = match &cluster {
+            Some(cluster) => Arc::new(cluster.clone()),
+            None => Arc::clone(&node) as _,
+        };
         let router = hale_server::router(Parts {
-            control: Arc::clone(&node) as Arc<dyn Control>,
+            control,
+            cluster: cluster.clone(),
             store: store.clone(),
             registry: Arc::clone(&registry),
             metrics: Arc::new(|accept| Ok(("text/plain", format!("up 1 {}\n", accept.unwrap_or("-"))))),
@@ -225,7 +248,7 @@ impl Hale {
         let socket = hale_server::bind_socket(dir.path()).unwrap();
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket), tls: None };
         let serving = tokio::spawn(hale_server::serve(router.clone(), listeners, limits, end.clone()));
-        Self { node, store, registry, address, dir, router, end, serving: Some(serving) }
+        Self { node, store, registry, address, dir, router, cluster, end, serving: Some(serving) }
     }
 
     /// The API itself, to serve it elsewhere, too.
@@ -247,6 +270,9 @@ impl Hale {
     /// Stops serving; its directory and address, to start another on.
     pub(crate) async fn stop(mut self) -> (TempDir, SocketAddr) {
         self.end.cancel();
+        if let Some(cluster) = &self.cluster {
+            cluster.stop().await;
+        }
         self.serving.take().unwrap().await.unwrap();
         self.store.close().await;
         (self.dir, self.address)

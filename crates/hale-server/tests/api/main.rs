@@ -4,9 +4,11 @@
 
 mod actions;
 mod basics;
+mod declare;
 mod explain;
 mod hale;
 mod logs;
+mod outside;
 mod roles;
 mod stream;
 mod tls;

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use hale_model::spec::{Balance, Protocol, Service};
+use hale_api::declare::{ApplyRequest, DocumentText};
 use tokio::{process::Command, time::timeout};
 
 use super::hale::{Hale, TOKEN};
@@ -44,17 +44,9 @@ async fn the_document_is_valid_openapi() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_gets_a_500_or_an_answer_that_is_not_in_the_document() {
-    let hale = Hale::start().await;
-    let service = Service {
-        name: "web".to_owned(),
-        port: "http".to_owned(),
-        listen: None,
-        protocol: Protocol::Http,
-        balance: Balance::LeastRequest,
-        panic_threshold: 0,
-        slow_start: Duration::ZERO,
-    };
-    hale.registry.declare("web", Some(&service));
+    let hale = Hale::start_cluster().await;
+    let web = DocumentText { text: WEB.to_owned(), dir: "/".to_owned(), origin: String::new() };
+    hale.client().apply(&ApplyRequest { documents: vec![web], dry_run: false }).await.unwrap();
     hale.record(5).await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("openapi.json");
@@ -76,6 +68,10 @@ async fn no_request_gets_a_500_or_an_answer_that_is_not_in_the_document() {
     assert!(hale.client().overview().await.is_ok(), "it goes on");
     hale.stop().await;
 }
+
+/// Something to ask after. There is no node, so that it runs nowhere.
+const WEB: &str = "kind: Workload\nname: web\nreplicas: 2\nprocess: {command: [sleep, '1']}\nports: [{name: http, port: 0}]\n\
+    service: {port: http}\n---\nkind: Target\nname: billing\nhttpGet: {url: 'http://127.0.0.1:1/'}\n";
 
 const CHECKS: &str =
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";

@@ -39,6 +39,9 @@ fn write(it: &Explanation, zone: &TimeZone, out: &mut dyn Write) -> io::Result<(
         }
         write_step(step, it.at, zone, out)?;
     }
+    for placement in &it.placement {
+        writeln!(out, "  {} {placement}", "place:".bold())?;
+    }
     for pending in &it.pending {
         writeln!(out, "  {} {pending}", "next:".bold())?;
     }

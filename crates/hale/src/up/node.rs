@@ -192,6 +192,7 @@ impl Told {
     ) -> JoinHandle<()> {
         let router = hale_server::router(Parts {
             control: Arc::new(control),
+            cluster: None,
             store: self.sink.store.clone(),
             registry: Arc::clone(&self.sink.registry),
             metrics: Arc::clone(&self.metrics),
