@@ -106,6 +106,7 @@ mod tests {
                 step(10, StepKind::Now, Severity::Warning, "degraded: restarting, not ready"),
             ],
             pending: vec!["the next start is due in 2s".to_owned()],
+            placement: Vec::new(),
             replicas: Vec::new(),
         };
         let mut out = Vec::new();
