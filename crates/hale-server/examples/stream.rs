@@ -103,6 +103,7 @@ async fn serve(address: SocketAddr, dir: &Path, rate: f64) -> Outcome {
         (0..TOKENS).fold(TokenSet::new(), |set, at| set.with(&format!("t{at}"), &token(at), Role::Viewer));
     let router = hale_server::router(Parts {
         control: Arc::new(Nothing(watch::Sender::new(0))),
+        cluster: None,
         store: store.clone(),
         registry: Arc::new(Registry::new()),
         metrics: Arc::new(|_| Err("none".into())),

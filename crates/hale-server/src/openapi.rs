@@ -130,7 +130,13 @@ impl Writer {
         for (status, content) in &route.answers {
             let response =
                 responses.entry(*status).or_insert_with(|| json!({"description": describe(*status)}));
-            response["content"][content.media] = body(*content, &mut self.answers);
+            let new = body(*content, &mut self.answers);
+            let content = &mut response["content"][content.media];
+            // One of several, as it was asked for.
+            *content = match content.take() {
+                Value::Null => new,
+                old => json!({"schema": {"anyOf": [old["schema"], new["schema"]]}}),
+            };
         }
         if route.answers.is_empty() {
             responses.insert(204, json!({"description": describe(204)}));

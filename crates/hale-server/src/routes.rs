@@ -12,8 +12,8 @@ pub(crate) mod outcomes;
 pub(crate) mod page;
 pub(crate) mod services;
 pub(crate) mod status;
-pub(crate) mod webhooks;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 
 use hale_api::{
     Code,

@@ -1,9 +1,8 @@
 //! Asking about webhooks.
 
 use http::Method;
-use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Client, ClientError, decode, encode};
+use super::{Client, ClientError, encode};
 use crate::webhooks::{ReplayRequest, Webhook, WebhookMade, WebhookRequest, WebhookTested};
 
 const ALL: &str = "/api/v1/webhooks";
@@ -66,10 +65,5 @@ impl Client {
     /// As every call: see [`ClientError`].
     pub async fn test_webhook(&self, name: &str) -> Result<WebhookTested, ClientError> {
         self.post(&format!("{ALL}/{}/test", encode(name)), &serde_json::json!({})).await
-    }
-
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
-        decode(self.send(Method::POST, path, Some(body), &[]).await?).await
     }
 }

@@ -9,8 +9,8 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod status;
 mod table;
-pub(crate) mod webhook;
 pub(crate) mod token;
+pub(crate) mod webhook;
 
 use std::{future::Future, time::Duration};
 
