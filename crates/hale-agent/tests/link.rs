@@ -118,6 +118,31 @@ async fn a_delta_withdraws_one_and_leaves_the_other_and_its_end_is_told() {
 }
 
 #[tokio::test]
+async fn what_is_granted_a_new_number_runs_on_even_if_it_is_declared_otherwise() {
+    let server = Server::start().await;
+    let node = Node::start(&[&server.url], Duration::from_millis(300)).await;
+    let mut session = server.session().await;
+    session.welcome(7, 300).await;
+    session.want(&[(11, 0)], true, 3).await;
+    beats_until(&mut session, |beat| beat.replicas.iter().any(|it| it.ready)).await;
+    let mut desired = placement(&[(21, 0)], &workload("web", 1), 4);
+    desired.regranted = vec![proto::Regrant { from: 11, to: 21 }];
+    session.send(Say::Desired(desired)).await;
+    let (mut last, mut gone) = (None, false);
+    let seen = beats_until(&mut session, |beat| {
+        last = beat.replicas.iter().rfind(|it| it.generation == 21).cloned().or(last.take());
+        gone |= beat.gone.contains(&11);
+        gone && last.is_some()
+    })
+    .await;
+    let last = last.unwrap();
+    assert_eq!((last.incarnation, last.ready), (1, true));
+    assert_eq!(last.digest, workload("web", 1).digest);
+    assert!(seen.iter().flat_map(|it| &it.replicas).all(|it| it.ready), "no flip: {seen:#?}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_declaration_that_is_not_understood_is_told_as_failed_and_never_run_by_guess() {
     let server = Server::start().await;
     let node = Node::start(&[&server.url], Duration::from_millis(300)).await;

@@ -17,7 +17,7 @@ use std::{
 };
 
 use hale_api::proto;
-use hale_health::{Elsewhere, Status, Time};
+use hale_health::{Elsewhere, Generation, Status, Time};
 use hale_model::spec::{Target, Workload};
 use hale_supervisor::supervisor::{Assignment, SupervisorHandle};
 use jiff::Timestamp;
@@ -145,7 +145,7 @@ impl Desk {
             "goes on by the last desired state until a server is reached"
         );
         self.wanted = kept;
-        self.carry_out(BTreeSet::new()).await;
+        self.carry_out(BTreeSet::new(), &[]).await;
     }
 
     pub(crate) async fn run(mut self, mut words: mpsc::Receiver<Word>) {
@@ -214,17 +214,18 @@ impl Desk {
             }
         }
         let over = desired.withdrawn.iter().copied().chain(desired.regranted.iter().map(|it| it.from));
-        self.carry_out(over.collect()).await;
+        self.carry_out(over.collect(), &desired.regranted).await;
     }
 
     /// Gives what is wanted to supervisor and targets, and tells everybody.
-    async fn carry_out(&mut self, over: BTreeSet<u64>) {
+    async fn carry_out(&mut self, over: BTreeSet<u64>, regranted: &[proto::Regrant]) {
         let Sorted { assignments, unsupported, targets, missing } = self.sort();
         self.expect_dependencies(&assignments, &targets).await;
         if let Err(error) = self.targets.apply(targets).await {
             tracing::warn!(%error, "not every target can be probed");
         }
         self.pause_targets().await;
+        self.continue_as(&assignments, regranted).await;
         if let Err(error) = self.supervisor.assign(assignments).await {
             tracing::error!(%error, "the placements can't be carried out");
         }
@@ -247,6 +248,24 @@ impl Desk {
             view.unsupported = unsupported;
             view.lost_track += u64::from(missing);
         });
+    }
+
+    /// What takes the place of a placement while its instance runs on may be declared otherwise: that takes effect on the
+    /// instance under the number it has, before it gets the new one (S9).
+    async fn continue_as(&self, assignments: &[Assignment], regranted: &[proto::Regrant]) {
+        let known = Arc::clone(&self.view.borrow());
+        let here = regranted.iter().filter(|it| known.digests.contains_key(&it.from));
+        let before: BTreeMap<u64, u64> = here.map(|it| (it.to, it.from)).collect();
+        if before.is_empty() {
+            return;
+        }
+        let under_old = |it: &Assignment| match before.get(&it.generation.0) {
+            Some(from) => Assignment { generation: Generation(*from), ..it.clone() },
+            None => it.clone(),
+        };
+        if let Err(error) = self.supervisor.assign(assignments.iter().map(under_old).collect()).await {
+            tracing::error!(%error, "placements that were granted anew can't be carried out");
+        }
     }
 
     /// What something here depends on and nothing is known of is waited for, rather than taken for well (H21).

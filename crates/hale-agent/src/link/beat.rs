@@ -157,7 +157,7 @@ impl Link {
         }
     }
 
-    fn count_spool(&self) {
+    pub(super) fn count_spool(&self) {
         let counters = self.parts.reports.spool.counters();
         self.parts.metrics.spooled.set(i64::try_from(counters.waiting).unwrap_or(i64::MAX));
         self.parts.metrics.spool_lost.set(i64::try_from(counters.lost).unwrap_or(i64::MAX));

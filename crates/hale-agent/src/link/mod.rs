@@ -40,6 +40,9 @@ const MOST_NAMED: usize = 16;
 /// A session that lasted so long was a good one: the next wait is short again.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 
+/// How often it is counted what waits while there is no server.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
 /// A goodbye of the agent.
 #[derive(Debug)]
 pub(crate) struct Leave {
@@ -200,8 +203,10 @@ impl Link {
     async fn pause(&mut self, wait: Duration) -> bool {
         let until = Instant::now() + wait;
         loop {
+            self.count_spool();
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return false,
+                () = tokio::time::sleep(COUNT_EVERY) => {}
                 leave = self.leave.recv() => {
                     if let Some(leave) = leave {
                         let _ = leave.done.send(());

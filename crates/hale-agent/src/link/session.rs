@@ -427,6 +427,9 @@ impl Link {
     ) {
         let Some(leave) = leave else { return };
         self.look_at_all().await;
+        if leave.away_seconds == 0 {
+            self.tracker.observe_all_gone();
+        }
         if session.has_room() {
             self.beat(session).await;
         }

@@ -125,6 +125,12 @@ impl Tracker {
         self.gone.entry(generation).or_insert(Told::No);
     }
 
+    /// The agent has stopped everything: nothing is here any more.
+    pub fn observe_all_gone(&mut self) {
+        let all: Vec<u64> = self.generations().collect();
+        all.into_iter().for_each(|it| self.observe_gone(it));
+    }
+
     /// What a replica uses: goes along when it is told.
     pub fn observe_usage(&mut self, workload: &str, ordinal: u32, incarnation: u64, usage: proto::Usage) {
         let is_it = |it: &&mut Entry<proto::Replica>| {
