@@ -113,6 +113,7 @@ impl Server {
         });
         let router = hale_server::router(Parts {
             control: Arc::new(cluster.clone()),
+            cluster: Some(cluster.clone()),
             store: store.clone(),
             registry,
             metrics: Arc::clone(&metrics),
