@@ -45,8 +45,6 @@ pub struct State {
     pub sessions: u64,
     /// Gateways that follow this server.
     pub gateways: u64,
-    /// Who follows the event stream here.
-    pub readers: u64,
     /// Workloads by name.
     pub workloads: BTreeMap<String, WorkloadSample>,
     /// The store.
@@ -169,7 +167,6 @@ impl Collector for Known {
         gauges(&mut to, ("hale_server_nodes", "Nodes by condition", "condition"), conditions.into_iter())?;
         gauge(&mut to, "hale_server_sessions", "Agents connected to this server", state.sessions)?;
         gauge(&mut to, "hale_server_gateways", "Gateways connected to this server", state.gateways)?;
-        gauge(&mut to, "hale_server_event_readers", "Who follows the event stream here", state.readers)?;
         store(&mut to, &state.store)?;
         if let Some(counters) = &state.cluster {
             cluster(&mut to, counters)?;

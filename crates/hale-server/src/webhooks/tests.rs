@@ -246,9 +246,13 @@ async fn a_server_that_dies_within_a_delivery_leaves_it_to_the_next_under_the_sa
     receiver.wait(2).await;
     first.abort();
     let _second = world.deliver("b");
-    let got = receiver.wait(3).await;
+    // What came just before the death may come again as well; the one that was under way does.
+    let of_two = |all: &Vec<Got>| all.iter().filter(|it| it.body.contains(r#""id":"2""#)).count();
+    let mut got = receiver.got.clone();
+    let got =
+        timeout(LONG, got.wait_for(|it| of_two(it) >= 2)).await.expect("it comes again").unwrap().clone();
     let again: Vec<&Got> = got.iter().filter(|it| it.body.contains(r#""id":"2""#)).collect();
-    assert!(again.len() >= 2 && again.iter().all(|it| it.id == again[0].id), "{got:?}");
+    assert!(again.iter().all(|it| it.id == again[0].id), "{got:?}");
 }
 
 #[tokio::test]
