@@ -43,6 +43,10 @@ pub(crate) struct ServeArgs {
     /// Where metrics are served without a token, beside /metrics on the API's address [default: nowhere].
     #[arg(long, env = "HALE_METRICS_LISTEN", value_name = "ADDR")]
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// The key that seals addresses and secrets of webhooks; servers that share a database need the same [default:
+    /// secret.key in the data directory, made at the first start].
+    #[arg(long, env = "HALE_SECRET_KEY_FILE", value_name = "FILE")]
+    pub(crate) secret_key_file: Option<PathBuf>,
     /// From heartbeat to heartbeat of an agent. Two missed make its node suspect, three lost.
     #[arg(long, env = "HALE_HEARTBEAT_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = beat)]
     pub(crate) heartbeat_interval: Duration,

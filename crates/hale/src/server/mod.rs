@@ -105,9 +105,9 @@ impl Server {
         let end = CancellationToken::new();
         let mut registered = prometheus_client::registry::Registry::default();
         let counted = hale_server::metrics::start(&mut registered, &cluster, &store, end.clone());
-        let webhooks =
-            hale_server::webhooks::start(&cluster, store.clone(), &dir.join(KEY_FILE), counted, end.clone())
-                .map_err(Failure::failed)?;
+        let key = args.secret_key_file.clone().unwrap_or_else(|| dir.join(KEY_FILE));
+        let webhooks = hale_server::webhooks::start(&cluster, store.clone(), &key, counted, end.clone())
+            .map_err(Failure::failed)?;
         let metrics: Metrics = Arc::new(move |accept| {
             exposition::encode(&registered, accept).map_err(|error| error.to_string())
         });
