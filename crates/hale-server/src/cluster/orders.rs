@@ -34,13 +34,29 @@ impl Shared {
         node: &str,
         what: ask::What,
     ) -> Result<mpsc::Receiver<answer::What>, OrderError> {
-        let session = self.sessions.get(node).ok_or_else(|| not_here(node))?;
+        let session = self.sessions.get(node).ok_or_else(|| self.elsewhere(node))?;
         let (answers, answered) = mpsc::channel(ANSWERS);
         let asked = timeout(ORDER, session.ask(Asked { what, answers })).await;
         match asked {
             Ok(Ok(())) => Ok(answered),
             Ok(Err(_)) => Err(not_here(node)),
             Err(_) => Err(OrderError::Unavailable(format!("{node} is asked too many things at once"))),
+        }
+    }
+
+    /// Why a node can't be asked from here, and where it can.
+    fn elsewhere(&self, node: &str) -> OrderError {
+        let snapshot = self.feed.current();
+        let server = snapshot.sessions.get(node).filter(|it| it.server != self.name).map(|it| &it.server);
+        match server
+            .and_then(|it| snapshot.servers.get(it.as_str()))
+            .filter(|it| self.alive.borrow().has(&it.name))
+        {
+            Some(it) => OrderError::Unavailable(format!(
+                "the agent of {node} is connected to another server: ask {}",
+                it.url
+            )),
+            None => not_here(node),
         }
     }
 

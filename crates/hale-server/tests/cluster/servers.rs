@@ -18,7 +18,10 @@ use hale_server::{
 };
 use hale_store::Store;
 use hale_testkit::Postgres;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
@@ -210,9 +213,18 @@ async fn what_ran_on_a_node_that_is_lost_is_placed_elsewhere_and_the_node_is_tol
     goes.abort();
     let lost = server.until("n1 is lost", |it| it.nodes["n1"].condition == NodeCondition::Lost).await;
     let old = lost.placed_on("n1").next().unwrap().generation;
+    let moved = timeout(PATIENCE, async {
+        loop {
+            let overview = server.cluster.overview().await.unwrap();
+            let mut replicas = overview.workloads[0].replicas.iter();
+            if let Some(it) = replicas.find(|it| it.ready && !it.possibly_running_on.is_empty()) {
+                return it.clone();
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let moved = moved.await.expect("a replica that moved");
     server.until_ready("web", 3).await;
-    let overview = server.cluster.overview().await.unwrap();
-    let moved = overview.workloads[0].replicas.iter().find(|it| !it.possibly_running_on.is_empty()).unwrap();
     assert_eq!(moved.possibly_running_on, ["n1"]);
     assert!(moved.node != "n1" && moved.ready);
     assert!(server.cluster.placement(&moved.name).await.unwrap().join("\n").contains("may run there unseen"));

@@ -302,7 +302,7 @@ async fn what_a_restored_database_has_forgotten_is_taken_in() {
     let mut agent = Agent::connect(&server, old).await.unwrap();
     assert_eq!(agent.welcome.epoch, 2);
     agent.tell(of(vec![replica(40, 0, 1, true)])).await;
-    assert!(server.cluster.snapshot().observed.get(40).is_some());
+    server.until("what it reports is kept", |it| it.observed.get(40).is_some()).await;
 
     // One of this epoch that makes generations up is not believed.
     let now = proto::Register { cluster: record.id, epoch: 2, ..register("n2") };
