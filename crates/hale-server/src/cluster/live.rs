@@ -4,7 +4,7 @@
 //! the nodes of other servers and for those that have not told anything here yet.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -45,6 +45,8 @@ pub struct LiveNode {
 pub(crate) struct Heard {
     /// By generation.
     pub(crate) replicas: HashMap<u64, Entry>,
+    /// Generations it said are gone, until that is recorded: what was recorded of them before counts no more.
+    pub(crate) gone: HashSet<u64>,
     /// Targets that it probes: read, and as they came.
     pub(crate) targets: BTreeMap<String, (TargetStatus, proto::Target)>,
     /// What it has and uses.

@@ -318,10 +318,14 @@ impl Shared {
         let placement = snapshot.placements.get(generation);
         let observed = snapshot.observed.get(generation);
         let node = placement.map(|it| &it.node).or_else(|| observed.map(|it| &it.node));
-        if let Some(live) = node.and_then(|it| self.live.node(it))
-            && live.heard().replicas.contains_key(&generation)
-        {
-            return;
+        if let Some(live) = node.and_then(|it| self.live.node(it)) {
+            let mut heard = live.heard();
+            if heard.replicas.contains_key(&generation) || heard.gone.contains(&generation) {
+                if observed.is_none() {
+                    heard.gone.remove(&generation);
+                }
+                return;
+            }
         }
         match observed {
             Some(it) => {

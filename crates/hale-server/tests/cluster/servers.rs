@@ -158,6 +158,8 @@ async fn of_two_servers_either_takes_requests_and_one_takes_over_what_the_other_
     let (first, second) = pair(&database).await;
     let n1 = obedient(&first, "n1");
     let n2 = obedient(&second, "n2");
+    first.until("both are there", |it| it.nodes.len() == 2 && it.sessions.len() == 2).await;
+    second.until("both are there", |it| it.nodes.len() == 2 && it.sessions.len() == 2).await;
     // Declared at one server, placed by whichever decides, and served by both alike.
     second.apply(WEB).await;
     first.until_ready("web", 2).await;

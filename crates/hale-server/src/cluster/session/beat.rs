@@ -149,6 +149,7 @@ impl Session {
         let is_transition = held || durable.as_ref().is_none_or(|it| seen.is_transition_from(it));
         let visible = old.is_none_or(|it| visible(&it.seen, &seen));
         let entry = Entry { seen: Arc::clone(&seen), durable: durable.clone() };
+        heard.gone.remove(&generation);
         heard.replicas.insert(generation, entry);
         drop(heard);
         // Not ready at once; ready once that is durable, or if it was before.
@@ -182,7 +183,13 @@ impl Session {
             return false;
         }
         let observed = snapshot.observed.get(generation);
-        let heard = self.live.heard().replicas.remove(&generation);
+        let heard = {
+            let mut heard = self.live.heard();
+            if observed.is_some() || self.pending.holds(generation) {
+                heard.gone.insert(generation);
+            }
+            heard.replicas.remove(&generation)
+        };
         let of = heard.as_ref().map(|it| (it.seen.workload.clone(), it.seen.ordinal));
         let of = of.or_else(|| observed.map(|it| (it.workload.clone(), it.ordinal)));
         if let Some((workload, ordinal)) = of {
