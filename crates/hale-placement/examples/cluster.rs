@@ -46,8 +46,9 @@ impl Cluster {
         let (now, wall) = (Time::from_secs(100), "2026-01-01T00:00:00Z".parse().unwrap());
         let mut planner = Planner::new(now, Options::default());
         let mut records = BTreeMap::new();
+        let features = document::known_features();
         for number in 0..NODES {
-            let record = node(number, wall);
+            let record = node(number, wall, &features);
             planner.put(now, wall, Noun::Node(Box::new(record.clone())));
             planner.heard(now, &record.name);
             records.insert(record.name.clone(), record);
@@ -175,7 +176,7 @@ impl Cluster {
     }
 }
 
-fn node(number: usize, wall: Timestamp) -> NodeRecord {
+fn node(number: usize, wall: Timestamp, features: &BTreeSet<String>) -> NodeRecord {
     NodeRecord {
         name: format!("n{number:04}"),
         facts: NodeFacts {
@@ -185,7 +186,7 @@ fn node(number: usize, wall: Timestamp) -> NodeRecord {
             cpu: 16.0,
             memory: 64 << 30,
             runtimes: BTreeSet::from(["process".to_owned()]),
-            features: document::known_features(),
+            features: features.clone(),
             ..NodeFacts::default()
         },
         scheduling: Scheduling::Open,

@@ -1,6 +1,6 @@
 //! Where a replica may run, and where best (S7): filters that say no, then a score by which the rest are ordered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hale_model::cluster::{FailureMemory, NodeCondition, Scheduling};
 use jiff::Timestamp;
@@ -68,12 +68,13 @@ impl Planner {
     /// The best node and why, or why there is none.
     pub(crate) fn choose(&self, ask: &Ask<'_>) -> Result<(String, String), String> {
         let spread = self.spread(ask);
+        let unknown = self.unknown_features(ask.spec);
         let mut best: Option<(Score, &str)> = None;
         let (mut fit, mut all) = (0, 0);
         let mut against: BTreeMap<String, u32> = BTreeMap::new();
         for (name, node) in self.nodes.iter().filter(|(_, it)| it.record.is_some()) {
             all += 1;
-            match self.verdict(ask, &spread, name, node) {
+            match self.verdict(ask, &spread, &unknown, name, node) {
                 Verdict::Yes(score) => {
                     fit += 1;
                     if best.is_none_or(|(it, _)| score < it) {
@@ -113,7 +114,20 @@ impl Planner {
         spread
     }
 
-    pub(crate) fn verdict(&self, ask: &Ask<'_>, spread: &Spread<'_>, name: &str, node: &Node) -> Verdict {
+    /// Of each set of features that agents know, the first that a declaration needs and is not in it.
+    pub(crate) fn unknown_features<'a>(&self, spec: &'a Spec) -> Vec<Option<&'a str>> {
+        let first = |known: &BTreeSet<String>| spec.features.iter().find(|it| !known.contains(*it));
+        self.feature_sets.iter().map(|known| first(known).map(String::as_str)).collect()
+    }
+
+    pub(crate) fn verdict(
+        &self,
+        ask: &Ask<'_>,
+        spread: &Spread<'_>,
+        unknown: &[Option<&str>],
+        name: &str,
+        node: &Node,
+    ) -> Verdict {
         let no = |filter, why: String| Verdict::No { filter, why };
         if let Some((filter, why)) = node_refuses(node) {
             return no(filter, why.to_owned());
@@ -132,7 +146,7 @@ impl Planner {
         if !facts.runtimes.contains(ask.spec.runtime()) {
             return no("runtime", format!("without the {} runtime", ask.spec.runtime()));
         }
-        if let Some(feature) = ask.spec.features.difference(&facts.features).next() {
+        if let Some(feature) = unknown.get(node.features).copied().flatten() {
             return no("features", format!("whose agent does not know {feature}"));
         }
         let ignored = ask.ignoring.and_then(|it| self.slots.get(&it)).filter(|it| it.record.node == name);

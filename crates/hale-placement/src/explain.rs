@@ -88,11 +88,12 @@ impl Planner {
         let ignoring = self.wanted(workload, ordinal).last().copied();
         let ask = Ask { workload, ordinal, spec, not_on: None, ignoring, wall };
         let spread = self.spread(&ask);
+        let unknown = self.unknown_features(spec);
         let known = self.nodes.iter().filter(|(_, it)| it.record.is_some());
         let mut nodes: Vec<NodeExplanation> = known
             .map(|(name, node)| NodeExplanation {
                 node: name.clone(),
-                verdict: self.verdict(&ask, &spread, name, node),
+                verdict: self.verdict(&ask, &spread, &unknown, name, node),
             })
             .collect();
         nodes.sort_by_key(|it| match &it.verdict {

@@ -76,6 +76,8 @@ pub(crate) struct Node {
     /// Absent: it was deleted, or never registered, and placements name it nevertheless.
     pub(crate) record: Option<NodeRecord>,
     pub(crate) session: Option<SessionRecord>,
+    /// Which of the planner's sets of features its agent knows: most agents know the same.
+    pub(crate) features: usize,
     pub(crate) contact: Contact,
     pub(crate) placements: BTreeSet<u64>,
     pub(crate) targets: BTreeSet<String>,
@@ -94,6 +96,7 @@ impl Node {
         Self {
             record: None,
             session: None,
+            features: 0,
             contact: Contact::Silent { since: now, fence: now },
             placements: BTreeSet::new(),
             targets: BTreeSet::new(),

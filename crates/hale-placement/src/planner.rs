@@ -32,6 +32,8 @@ pub struct Planner {
     pub(crate) target_status: BTreeMap<String, Status>,
     pub(crate) target_features: BTreeMap<String, BTreeSet<String>>,
     pub(crate) specs: BTreeMap<String, Arc<Spec>>,
+    /// The different sets of features that agents know: as many as there are releases of them.
+    pub(crate) feature_sets: Vec<BTreeSet<String>>,
     /// Observations of generations that are not placed.
     pub(crate) orphans: BTreeMap<u64, Box<ObservedRecord>>,
     /// Instances that nodes run and nobody here placed (S5).
@@ -72,6 +74,7 @@ impl Planner {
             target_status: BTreeMap::new(),
             target_features: BTreeMap::new(),
             specs: BTreeMap::new(),
+            feature_sets: vec![BTreeSet::new()],
             orphans: BTreeMap::new(),
             reported: BTreeMap::new(),
             last_generation: 0,

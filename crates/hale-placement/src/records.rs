@@ -163,7 +163,9 @@ impl Planner {
 
     pub(crate) fn put_node(&mut self, now: Time, record: NodeRecord) {
         let name = record.name.clone();
+        let features = self.feature_set(&record.facts.features);
         let node = self.nodes.entry(name.clone()).or_insert_with(|| Node::new(now));
+        node.features = features;
         let old = node.record.replace(record.clone());
         if old.as_ref() == Some(&record) {
             return;
@@ -184,6 +186,14 @@ impl Planner {
             self.look_at_node(&name);
             self.room();
         }
+    }
+
+    /// The number of a set of features, which is kept once. Sets of agents that are no more are few and small.
+    fn feature_set(&mut self, features: &BTreeSet<String>) -> usize {
+        self.feature_sets.iter().position(|it| it == features).unwrap_or_else(|| {
+            self.feature_sets.push(features.clone());
+            self.feature_sets.len() - 1
+        })
     }
 
     /// Everything that is on this node, and the node itself, is looked at again.

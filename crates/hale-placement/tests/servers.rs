@@ -1,7 +1,5 @@
 //! What the server itself goes through: other servers' sessions, a write that failed, a restored database.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
-
 mod world;
 
 use std::{collections::BTreeSet, time::Duration};
