@@ -74,7 +74,7 @@ pub(crate) fn init(
         return Err(Failure::failed(format!("--otlp-endpoint {endpoint}: {error}")));
     }
     let directives = args.log.as_deref().unwrap_or(level);
-    let mut filter = EnvFilter::try_new(directives)
+    let mut filter = EnvFilter::try_new(for_hale(directives))
         .map_err(|error| Failure::failed(format!("--log {directives}: {error}; try a level such as info")))?;
     if endpoint.is_some() {
         // So that lines inside a trace carry its ids.
@@ -112,6 +112,16 @@ pub(crate) fn init(
         trace::install(Carrier { tell, follow, begin, mark, new });
     }
     Ok(Telemetry { traces })
+}
+
+/// A level alone is meant for what hale says: frames of HTTP/2 and statements of SQL are for who asks for them by name.
+fn for_hale(directives: &str) -> String {
+    if matches!(directives.to_ascii_lowercase().as_str(), "debug" | "trace") {
+        let others = ["h2", "hyper", "hyper_util", "tonic", "tower", "rustls", "sqlx", "axum"];
+        let quiet: String = others.iter().map(|name| format!(",{name}=warn")).collect();
+        return format!("{directives}{quiet}");
+    }
+    directives.to_owned()
 }
 
 impl Telemetry {

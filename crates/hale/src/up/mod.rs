@@ -3,7 +3,8 @@
 //! Order of start: files, data directory, what an earlier hale left behind, keeper, and only then threads and the
 //! parts. Nothing is run before every file is right and every address can be listened on.
 
-mod control;
+mod files;
+mod link;
 pub(crate) mod lock;
 mod node;
 mod screen;
@@ -19,12 +20,12 @@ use self::lock::DataDir;
 use crate::{
     cli::{KeeperArgs, UpArgs},
     failure::Failure,
-    files, telemetry,
+    telemetry,
 };
 
 /// Runs what the files declare until it is interrupted.
 pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
-    let declared = files::read(&args.files)?;
+    let files = files::Files::read(&args.files)?;
     let telemetry = telemetry::init(&args.telemetry, "hale-up", "error")?;
     let dir = DataDir::take(&args.data_dir.path()).map_err(Failure::failed)?;
     let keeper = launch_keeper(&dir)?;
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("can't start the async runtime: {error}")))?;
     let ended = runtime.block_on(async {
         telemetry.connect()?;
-        let ended = node::run(args, declared, &dir, keeper).await;
+        let ended = node::run(args, files, &dir, keeper).await;
         telemetry.close().await;
         ended
     });

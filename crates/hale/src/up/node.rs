@@ -1,47 +1,47 @@
-//! The parts of one node, wired together.
+//! A server and its one node, in this process, wired together (N1).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hale_agent::{
-    metrics::{AgentMetrics, exposition},
+    Agent, AgentHandle, AgentOptions, Drains, Reports,
+    link::Identity,
+    metrics::{AgentMetrics, LinkMetrics, exposition},
+    spool::{MemorySpool, Outcomes},
     targets::{TargetOptions, Targets},
 };
+use hale_api::outcomes::ProbeHistory;
 use hale_check::EngineOptions;
 use hale_keeper::Launched;
 use hale_model::{
-    Status,
     cluster::Role,
-    event::{EventData, NewEvent, NodeStarted, NodeStopping},
-    file::Declared,
-    report::Report,
-    spec::Workload,
+    event::{EventData, NodeStarted, NodeStopping},
+    report::OutcomeRecord,
 };
-use hale_server::{Limits, Listeners, Parts, Registry, TokenSet};
+use hale_server::{
+    Limits, Listeners, Parts, Registry, TokenSet,
+    cluster::{Cluster, Options as ClusterOptions},
+};
 use hale_store::Store;
 use hale_supervisor::{
     clock::BootClock,
     engine::Checks,
     guard::Guard,
-    log::log_event,
     process::{ProcessOptions, ProcessRuntime},
+    runtime::BoxFuture,
     sink::Sink,
     supervisor::{Options, Supervisor, SupervisorHandle},
 };
 use jiff::Timestamp;
+use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::watch,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use super::{
-    control::LocalNode, lock::DataDir, screen::Screen, signals::Signals, sink::FanOut, traffic::Traffic,
+    files::Files, link::Inside, lock::DataDir, screen::Screen, signals::Signals, sink::Outside, traffic,
 };
 use crate::{cli::UpArgs, failure::Failure};
 
@@ -51,18 +51,19 @@ const KEEPER_ENDS: Duration = Duration::from_secs(5);
 /// How long the store may take to write what is left. A disk that takes nothing must not keep hale from ending.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
+/// The file in the data directory that stored secrets are encrypted with (S25).
+const KEY_FILE: &str = "secret.key";
+
+/// Events that may wait for the server of the same process: it takes them as fast as the disk does.
+const SPOOL: usize = 100_000;
+
 /// Runs everything until a signal ends it in order; a second one hurries (C2).
 ///
 /// # Errors
 /// A part that can't be started; nothing is left running then.
-pub(super) async fn run(
-    args: &UpArgs,
-    declared: Declared,
-    dir: &DataDir,
-    keeper: Launched,
-) -> Result<(), Failure> {
+pub(super) async fn run(args: &UpArgs, files: Files, dir: &DataDir, keeper: Launched) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let node = Node::start(args, declared, dir, keeper).await?;
+    let node = Node::start(args, files, dir, keeper).await?;
     let signal = signals.next().await;
     let supervisor = node.supervisor.clone();
     let stop = node.stop(signal);
@@ -78,31 +79,30 @@ pub(super) async fn run(
     }
 }
 
-/// A node that runs.
+/// A server and its node that run.
 struct Node {
-    name: String,
+    store: Store,
+    cluster: Cluster,
+    agent: AgentHandle,
+    reports: Arc<Reports>,
     supervisor: SupervisorHandle,
     runtime: Arc<ProcessRuntime>,
-    gateways: Arc<Traffic>,
-    sink: Arc<FanOut>,
+    traffic: Arc<traffic::Traffic>,
+    screen: Arc<Screen>,
     end: CancellationToken,
     serving: JoinHandle<()>,
 }
 
-/// What is shared by the parts that are told of changes.
-struct Told {
-    sink: Arc<FanOut>,
-    gateways: Arc<Traffic>,
-    metrics: hale_server::Metrics,
+/// Where the API is served, and the token of the command line.
+struct Door {
+    tcp: TcpListener,
+    socket: UnixListener,
+    address: SocketAddr,
+    token: String,
 }
 
-impl Node {
-    async fn start(
-        args: &UpArgs,
-        declared: Declared,
-        dir: &DataDir,
-        keeper: Launched,
-    ) -> Result<Self, Failure> {
+impl Door {
+    async fn open(args: &UpArgs, dir: &DataDir) -> Result<Self, Failure> {
         let (tcp, address) = listen(args.listen).await?;
         let socket = hale_server::bind_socket(&dir.path).map_err(|error| {
             Failure::failed(format!("can't make the socket in {}: {error}", dir.path.display()))
@@ -110,48 +110,54 @@ impl Node {
         let token = hale_server::cli_token(&dir.path).map_err(|error| {
             Failure::failed(format!("can't make a token in {}: {error}", dir.path.display()))
         })?;
-        let told = Told::open(args, &declared.workloads, dir).await?;
+        Ok(Self { tcp, socket, address, token })
+    }
+}
+
+impl Node {
+    async fn start(args: &UpArgs, files: Files, dir: &DataDir, keeper: Launched) -> Result<Self, Failure> {
+        traffic::can_listen(&files.declared.workloads)?;
+        let door = Door::open(args, dir).await?;
+        let mut metrics = MetricsRegistry::default();
+        let store = open_store(dir).await?;
+        let registry = Arc::new(Registry::new());
+        let agent_token = hale_server::make_token()
+            .map_err(|error| Failure::failed(format!("the system has no random bytes: {error}")))?;
+        let tokens =
+            TokenSet::new().with("cli", &door.token, Role::Admin).with_agent(&args.node, &agent_token);
+        let options = ClusterOptions::new(format!("http://{}", door.address));
+        let cluster = Cluster::start(store.clone(), tokens.clone(), Arc::clone(&registry), options)
+            .await
+            .map_err(Failure::failed)?;
+        let traffic = Arc::new(traffic::Traffic::open(
+            Arc::clone(&registry),
+            &hale_gateway::Metrics::register(&mut metrics),
+        ));
         let runtime = Arc::new(
             ProcessRuntime::connect(keeper, process_options(args))
                 .await
                 .map_err(|error| Failure::failed(format!("the keeper does not answer: {error}")))?,
         );
-        told.sink.screen.say(&format!("listening on http://{address}"));
-        told.sink.screen.invite(address, &token);
-        told.sink.tell(
-            &args.node,
-            EventData::NodeStarted(NodeStarted { version: env!("CARGO_PKG_VERSION").into() }),
-        );
-        let (supervisor, targets) = supervise(args, &declared, &told, &runtime).await?;
-        let control = LocalNode {
-            name: args.node.clone(),
-            supervisor: supervisor.clone(),
-            targets,
-            data_dir: dir.path.clone(),
-            store: told.sink.store.clone(),
-            runtime: Arc::clone(&runtime),
-            deadlines: deadlines(&declared.workloads),
-        };
+        let screen = Arc::new(Screen::new(args.output));
+        screen.say(&format!("listening on http://{}", door.address));
+        screen.invite(door.address, &door.token);
+        let parts = Room { args, dir, runtime: &runtime, traffic: &traffic, screen: &screen, store: &store };
+        let (agent, supervisor, reports) = parts.agent(&cluster, agent_token, &mut metrics).await?;
+        files.declare(&cluster).await?;
         let end = CancellationToken::new();
-        let serving = told.serve(control, &token, (tcp, socket, address), &end);
-        Ok(Self {
-            name: args.node.clone(),
-            supervisor,
-            runtime,
-            gateways: told.gateways,
-            sink: told.sink,
-            end,
-            serving,
-        })
+        let serving = serve(&cluster, &store, (registry, tokens, metrics), door, dir, &end).await?;
+        Ok(Self { store, cluster, agent, reports, supervisor, runtime, traffic, screen, end, serving })
     }
 
-    /// Ends all in order: replicas (each drained first), requests that are left, the record, the API, the keeper.
+    /// Ends all in order: replicas (each drained first), requests that are left, the node, the server, the record, the
+    /// API, the keeper.
     async fn stop(self, why: &str) {
-        self.sink.tell(&self.name, EventData::NodeStopping(NodeStopping { reason: why.to_owned() }));
+        self.reports.tell(EventData::NodeStopping(NodeStopping { reason: why.to_owned() }));
         self.supervisor.shutdown(false).await;
-        self.gateways.close().await;
-        let store = &self.sink.store;
-        if tokio::time::timeout(LAST_WRITES, store.close()).await.is_err() {
+        self.traffic.close().await;
+        self.agent.leave(why, Duration::ZERO).await;
+        self.cluster.stop().await;
+        if tokio::time::timeout(LAST_WRITES, self.store.close()).await.is_err() {
             tracing::error!("the last events could not be written in time");
         }
         self.end.cancel();
@@ -159,51 +165,163 @@ impl Node {
             tracing::error!(%error, "the API ended badly");
         }
         self.runtime.shut_down(Duration::ZERO, KEEPER_ENDS).await;
-        self.sink.screen.close();
+        self.screen.close();
     }
 }
 
-impl Told {
-    /// Opens whatever is told of changes, before there are any.
-    async fn open(args: &UpArgs, workloads: &[Arc<Workload>], dir: &DataDir) -> Result<Self, Failure> {
-        let mut registered = prometheus_client::registry::Registry::default();
-        let agent = Arc::new(AgentMetrics::register(&mut registered));
-        let gateway = hale_gateway::Metrics::register(&mut registered);
-        let registry = Arc::new(Registry::new());
-        let gateways = Arc::new(Traffic::open(workloads, &registry, &gateway).await?);
-        let database = dir.join("hale.db");
-        let store = Store::open(&database, hale_store::Options::default())
-            .await
-            .map_err(|error| Failure::failed(format!("can't open {}: {error}", database.display())))?;
-        let screen = Screen::new(args.output);
-        let sink = Arc::new(FanOut { registry, store, metrics: agent, screen });
-        let metrics: hale_server::Metrics = Arc::new(move |accept| {
-            exposition::encode(&registered, accept).map_err(|error| error.to_string())
+async fn open_store(dir: &DataDir) -> Result<Store, Failure> {
+    let database = dir.join("hale.db");
+    let failed = |error: hale_store::StoreError| {
+        Failure::failed(format!("can't open {}: {error}", database.display()))
+    };
+    let store = Store::open(&database, hale_store::Options::default()).await.map_err(failed)?;
+    // The directory is ours alone: whoever holds a lease in it has been killed, and need not be waited for.
+    for lease in store.leases().await.map_err(failed)? {
+        store.release(&lease).await;
+    }
+    Ok(store)
+}
+
+/// What the node is made of.
+struct Room<'a> {
+    args: &'a UpArgs,
+    dir: &'a DataDir,
+    runtime: &'a Arc<ProcessRuntime>,
+    traffic: &'a Arc<traffic::Traffic>,
+    screen: &'a Arc<Screen>,
+    store: &'a Store,
+}
+
+impl Room<'_> {
+    async fn agent(
+        self,
+        cluster: &Cluster,
+        token: String,
+        metrics: &mut MetricsRegistry,
+    ) -> Result<(AgentHandle, SupervisorHandle, Arc<Reports>), Failure> {
+        let Self { args, dir, runtime, traffic, screen, store } = self;
+        let counted = Arc::new(AgentMetrics::register(metrics));
+        let outside = Outside { screen: Arc::clone(screen) };
+        let instance = format!("{}-{}", std::process::id(), Timestamp::now().as_nanosecond());
+        let reports = Reports::new(
+            &args.node,
+            Arc::clone(&counted),
+            Arc::new(MemorySpool::new(&instance, SPOOL)),
+            Arc::new(Recorded { store: store.clone() }),
+            Some(Arc::new(outside)),
+        );
+        let sink: Arc<dyn Sink> = Arc::clone(&reports) as _;
+        let checks = Checks::start(&EngineOptions::new(tokio::runtime::Handle::current()))
+            .map_err(|error| Failure::failed(format!("can't start probing: {error}")))?;
+        let seed = u64::from(std::process::id()) ^ Timestamp::now().as_nanosecond() as u64;
+        let clock = Arc::new(BootClock);
+        let guard = Guard::start(&args.node, Arc::clone(&sink), Arc::clone(&clock) as _);
+        let mut options = Options::new(
+            &args.node,
+            Arc::clone(runtime) as _,
+            Arc::clone(&checks.prober) as _,
+            Arc::clone(&sink),
+            seed,
+        );
+        options.drain = Arc::clone(traffic) as _;
+        options.guard = Some(guard.clone());
+        let supervisor = Supervisor::start(options);
+        let targets = Targets::start(TargetOptions {
+            node: args.node.clone(),
+            checks: checks.targets,
+            sink,
+            clock: Arc::clone(&clock) as _,
+            guard: Some(guard),
         });
-        Ok(Self { sink, gateways, metrics })
+        counted.watch(checks.prober, targets.statuses());
+        reports.tell(EventData::NodeStarted(NodeStarted { version: env!("CARGO_PKG_VERSION").into() }));
+        let first_version = hale_agent::first_version(&dir.path)
+            .map_err(|error| Failure::failed(format!("can't write in {}: {error}", dir.path.display())))?;
+        let used = Arc::clone(runtime);
+        let agent = Agent::start(AgentOptions {
+            identity: identity(args, dir, instance),
+            connector: Arc::new(Inside::new(Routes::from(cluster.grpc().await), token)),
+            heartbeat: Duration::from_secs(5),
+            supervisor: supervisor.clone(),
+            targets,
+            reports: Arc::clone(&reports),
+            drains: Drains::default(),
+            usages: Arc::new(move || used.usages()),
+            metrics: LinkMetrics::register(metrics),
+            clock,
+            data_dir: dir.path.clone(),
+            keep_desired: false,
+            first_version,
+        })
+        .await;
+        Ok((agent, supervisor, reports))
+    }
+}
+
+/// Outcomes go into the record of this process, where `hale explain` finds them after a restart too.
+struct Recorded {
+    store: Store,
+}
+
+impl Outcomes for Recorded {
+    fn outcome(&self, outcome: OutcomeRecord) {
+        self.store.outcome(outcome);
     }
 
-    fn serve(
-        &self,
-        control: LocalNode,
-        token: &str,
-        (tcp, socket, address): (TcpListener, UnixListener, SocketAddr),
-        end: &CancellationToken,
-    ) -> JoinHandle<()> {
-        let router = hale_server::router(Parts {
-            control: Arc::new(control),
-            cluster: None,
-            store: self.sink.store.clone(),
-            registry: Arc::clone(&self.sink.registry),
-            metrics: Arc::clone(&self.metrics),
-            tokens: TokenSet::new().with("cli", token, Role::Admin),
-            webhooks: None,
-            loopback: address.ip().is_loopback(),
-            end: end.clone(),
-        });
-        let listeners = Listeners { tcp: Some(tcp), socket: Some(socket), tls: None };
-        tokio::spawn(hale_server::serve(router, listeners, Limits::default(), end.clone()))
+    fn forget(&self, subject: &str) {
+        self.store.forget(subject);
     }
+
+    fn history(&self, subject: String) -> BoxFuture<'_, Result<Vec<ProbeHistory>, String>> {
+        Box::pin(async move { self.store.history(&subject).await.map_err(|error| error.to_string()) })
+    }
+}
+
+fn identity(args: &UpArgs, dir: &DataDir, instance: String) -> Identity {
+    Identity {
+        node: args.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: "127.0.0.1".to_owned(),
+        instance,
+        boot_id: hale_agent::boot_id(),
+        runtimes: vec!["process".to_owned()],
+        features: hale_model::document::known_features().into_iter().collect(),
+        capacity: hale_agent::capacity(&dir.path),
+        ..Identity::default()
+    }
+}
+
+/// The way in: REST and gRPC, as a server serves them.
+async fn serve(
+    cluster: &Cluster,
+    store: &Store,
+    shared: (Arc<Registry>, TokenSet, MetricsRegistry),
+    door: Door,
+    dir: &DataDir,
+    end: &CancellationToken,
+) -> Result<JoinHandle<()>, Failure> {
+    let (registry, tokens, mut metrics) = shared;
+    let Door { tcp, socket, address, .. } = door;
+    let counted = hale_server::metrics::start(&mut metrics, cluster, store, end.clone());
+    let key = dir.join(KEY_FILE);
+    let webhooks = hale_server::webhooks::start(cluster, store.clone(), &key, counted, end.clone())
+        .map_err(Failure::failed)?;
+    let metrics: hale_server::Metrics =
+        Arc::new(move |accept| exposition::encode(&metrics, accept).map_err(|error| error.to_string()));
+    let router = hale_server::router(Parts {
+        control: Arc::new(cluster.clone()),
+        cluster: Some(cluster.clone()),
+        store: store.clone(),
+        registry,
+        metrics,
+        tokens,
+        webhooks: Some(webhooks),
+        loopback: address.ip().is_loopback(),
+        end: end.clone(),
+    });
+    let router = hale_server::with_grpc(router, cluster.grpc().await);
+    let listeners = Listeners { tcp: Some(tcp), socket: Some(socket), tls: None };
+    Ok(tokio::spawn(hale_server::serve(router, listeners, Limits::default(), end.clone())))
 }
 
 async fn listen(on: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
@@ -229,78 +347,5 @@ fn process_options(args: &UpArgs) -> ProcessOptions {
         allow_users: (!args.allow_user.is_empty()).then(|| args.allow_user.iter().cloned().collect()),
         no_root: args.no_root,
         ..ProcessOptions::default()
-    }
-}
-
-/// Starts what decides, and gives it what is declared.
-async fn supervise(
-    args: &UpArgs,
-    declared: &Declared,
-    told: &Told,
-    runtime: &Arc<ProcessRuntime>,
-) -> Result<(SupervisorHandle, Targets), Failure> {
-    let sink: Arc<dyn Sink> = Arc::clone(&told.sink) as _;
-    let checks = Checks::start(&EngineOptions::new(tokio::runtime::Handle::current()))
-        .map_err(|error| Failure::failed(format!("can't start probing: {error}")))?;
-    let seed = u64::from(std::process::id()) ^ Timestamp::now().as_nanosecond() as u64;
-    let clock = Arc::new(BootClock);
-    let guard = Guard::start(&args.node, Arc::clone(&sink), Arc::clone(&clock) as _);
-    let mut options = Options::new(
-        &args.node,
-        Arc::clone(runtime) as _,
-        Arc::clone(&checks.prober) as _,
-        Arc::clone(&sink),
-        seed,
-    );
-    options.drain = Arc::clone(&told.gateways) as _;
-    options.guard = Some(guard.clone());
-    let supervisor = Supervisor::start(options);
-    let targets = Targets::start(TargetOptions {
-        node: args.node.clone(),
-        checks: checks.targets,
-        sink,
-        clock,
-        guard: Some(guard),
-    });
-    told.sink.metrics.watch(checks.prober, targets.statuses());
-    // What depends on a target waits for its first outcome, rather than for nothing.
-    for target in &declared.targets {
-        supervisor.set_dependency(&target.name, Some(Status::Unknown)).await.map_err(Failure::failed)?;
-    }
-    tokio::spawn(pass_on(targets.statuses(), supervisor.clone()));
-    targets.apply(declared.targets.clone()).await.map_err(Failure::failed)?;
-    supervisor.apply(declared.workloads.clone()).await.map_err(Failure::failed)?;
-    Ok((supervisor, targets))
-}
-
-/// Tells the supervisor how targets are, for the workloads that depend on them (H21).
-async fn pass_on(mut statuses: watch::Receiver<Arc<BTreeMap<String, Status>>>, supervisor: SupervisorHandle) {
-    let mut told = BTreeMap::new();
-    while statuses.changed().await.is_ok() {
-        let now = Arc::clone(&statuses.borrow_and_update());
-        let changed = now.iter().filter(|(name, status)| told.get(*name) != Some(*status));
-        for (name, status) in changed {
-            if supervisor.set_dependency(name, Some(*status)).await.is_err() {
-                return;
-            }
-        }
-        told.clone_from(&now);
-    }
-}
-
-fn deadlines(workloads: &[Arc<Workload>]) -> HashMap<String, Duration> {
-    workloads.iter().map(|workload| (workload.name.clone(), workload.rollout.progress_deadline)).collect()
-}
-
-impl FanOut {
-    /// An event about the node itself.
-    fn tell(&self, node: &str, data: EventData) {
-        log_event(node, &data);
-        self.report(Report::Event(Box::new(NewEvent {
-            time: Timestamp::now(),
-            source: format!("/nodes/{node}"),
-            subject: node.to_owned(),
-            data,
-        })));
     }
 }

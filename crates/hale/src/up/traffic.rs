@@ -1,6 +1,6 @@
-//! The gateways, one per service that listens, and what the supervisor asks of them before a stop.
+//! The gateways of this process, as the registry offers services, and what the supervisor asks of them before a stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hale_gateway::{Gateways, Metrics, Offer, Offers, Options, Run};
 use hale_model::spec::Workload;
@@ -23,36 +23,68 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// Declares every service and listens for those that say where.
-    ///
-    /// # Errors
-    /// An address that can't be listened on, by service.
-    pub(super) async fn open(
-        workloads: &[Arc<Workload>],
-        registry: &Registry,
-        metrics: &Metrics,
-    ) -> Result<Self, Failure> {
-        let mut offers = Offers::new();
-        for workload in workloads {
-            registry.declare(&workload.name, workload.service.as_ref());
-            let Some(service) = &workload.service else { continue };
-            let Some(endpoints) = registry.watch(&service.name) else { continue };
-            offers.insert(service.name.clone(), Offer { listen: service.listen, endpoints });
-        }
-        let (_told_once, offers) = watch::channel(Arc::new(offers));
-        let gateways = Gateways::start(offers, Options::default(), metrics);
-        // Later, an address in use would be tried again; at the start it is a mistake that somebody can mend.
-        let _ = gateways.settled().wait_for(|times| *times > 0).await;
-        match gateways.listeners().into_iter().find_map(|listener| listener.state.err()) {
-            Some(why) => Err(Failure::Failed(why)),
-            None => Ok(Self { gateways }),
-        }
+    /// Listens for every service of the registry that says where, as they come and go.
+    pub(super) fn open(registry: Arc<Registry>, metrics: &Metrics) -> Self {
+        let mut changes = registry.changes();
+        let (told, follow) = watch::channel(Arc::new(offers(&registry)));
+        tokio::spawn(async move {
+            // The endpoints have channels of their own; here it is which services there are, and where they listen.
+            while changes.changed().await.is_ok() {
+                let now = offers(&registry);
+                told.send_if_modified(|before| {
+                    let differ = !same(before, &now);
+                    if differ {
+                        *before = Arc::new(now);
+                    }
+                    differ
+                });
+            }
+        });
+        Self { gateways: Gateways::start(follow, Options::default(), metrics) }
     }
 
     /// Takes no more requests, and ends when those in flight have finished or their time is over.
     pub(super) async fn close(&self) {
         self.gateways.shutdown(LAST_REQUESTS).await;
     }
+}
+
+fn offers(registry: &Registry) -> Offers {
+    let offer = |name: String| {
+        let (listen, endpoints) = (registry.declared(&name)?.listen, registry.watch(&name)?);
+        Some((name, Offer { listen, endpoints }))
+    };
+    registry.services().into_iter().filter_map(offer).collect()
+}
+
+fn same(some: &Offers, others: &Offers) -> bool {
+    some.len() == others.len()
+        && some.iter().zip(others).all(|((name, it), (other, that))| {
+            name == other && it.listen == that.listen && it.endpoints.same_channel(&that.endpoints)
+        })
+}
+
+/// Whether every address that the files name can be listened on. Later, one in use would be tried again; at the start
+/// it is a mistake that somebody can mend.
+///
+/// # Errors
+/// One that can't be, by service.
+pub(super) fn can_listen(workloads: &[Arc<Workload>]) -> Result<(), Failure> {
+    for service in workloads.iter().filter_map(|workload| workload.service.as_ref()) {
+        let Some(address) = service.listen else { continue };
+        probe(address).map_err(|error| {
+            Failure::failed(format!(
+                "cannot listen on {address} for service {}: {error}; is something else listening there?",
+                service.name
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// Listens there for a moment.
+fn probe(address: SocketAddr) -> std::io::Result<()> {
+    std::net::TcpListener::bind(address).map(drop)
 }
 
 impl Drain for Traffic {

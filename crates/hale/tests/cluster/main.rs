@@ -1,0 +1,23 @@
+//! A whole cluster, black box: real servers, agents, gateways and replicas as processes of this machine, asked the way
+//! a user asks, broken with `kill -9` and cut networks. After each fault what was acknowledged must be what is told.
+
+#![expect(clippy::unwrap_used, reason = "a test that can not go on says where")]
+
+mod agents;
+mod api;
+mod cluster;
+mod cut;
+mod database;
+mod events;
+mod flows;
+mod gateways;
+#[path = "../common/load.rs"]
+mod load;
+mod netns;
+mod part;
+mod postgres;
+#[path = "../common/process.rs"]
+mod process;
+mod sampler;
+mod servers;
+mod webhooks;
