@@ -393,10 +393,11 @@ impl Cluster {
     /// Waits until a replica runs in a newer instance and is ready, or has ended being done.
     async fn is_ready_again(&self, name: &str, ordinal: u32, before: (u64, u64)) -> bool {
         let until = Instant::now() + self.progress_deadline(name);
-        let mut changes = self.changes();
+        let (mut changes, mut endpoints) = (self.changes(), self.shared.registry.changes());
         let replica = format!("{name}-{ordinal}");
         loop {
             changes.mark_unchanged();
+            endpoints.mark_unchanged();
             let Ok(Some(status)) = self.workload(name).await else { return false };
             let Some(it) = status.replicas.iter().find(|it| it.name == replica) else { return false };
             let done =
@@ -406,6 +407,7 @@ impl Cluster {
             }
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return false },
+                changed = endpoints.changed() => if changed.is_err() { return false },
                 () = sleep_until(until) => return false,
             }
         }

@@ -133,6 +133,7 @@ fn replica(
         Some(seen) => seen.status.clone(),
         None => pending(record, ordinal, &placement.node, placement.generation),
     };
+    status.ready &= takes_requests(shared, snapshot, &status, &record.name);
     status.stale = !heard;
     status.observed_at = at;
     status.status = stale(status.status, status.stale);
@@ -144,6 +145,17 @@ fn replica(
     status.possibly_running_on.dedup();
     let completed = told.as_ref().is_some_and(|it| it.completed()) && record.stopped.is_none();
     Told { status, completed }
+}
+
+/// Whether requests may be sent to an instance that says it is ready: gateways are told of that once it is durable,
+/// which is a little later (S2), and nobody is to be told before them. Yes for one of a workload without a service.
+fn takes_requests(shared: &Shared, snapshot: &Snapshot, it: &ReplicaStatus, workload: &str) -> bool {
+    let service = snapshot.specs.get(workload).and_then(|spec| spec.service.as_ref());
+    let Some(set) = service.and_then(|service| shared.registry.endpoints(&service.name)) else { return true };
+    set.ready().any(|endpoint| {
+        endpoint.replica == it.name
+            && (endpoint.generation, endpoint.incarnation) == (it.generation, it.incarnation)
+    })
 }
 
 /// A replica of which nothing has been heard.

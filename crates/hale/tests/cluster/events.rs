@@ -104,12 +104,13 @@ fn read(at: SocketAddr, token: &str, seen: &Mutex<Seen>, stop: &AtomicBool) -> s
 
 fn take(frame: &str, seen: &Mutex<Seen>) {
     let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let (Some(id), Some(data)) = (field("id:"), field("data:")) else {
-        if let Some(kind) = field("event:") {
-            seen.lock().unwrap().wrong.push(format!("not an event: {kind}"));
-        }
-        return;
-    };
+    match field("event:") {
+        // Where the stream begins.
+        Some("position") => return,
+        Some(kind @ "reset") => return seen.lock().unwrap().wrong.push(format!("not an event: {kind}")),
+        _ => {}
+    }
+    let (Some(id), Some(data)) = (field("id:"), field("data:")) else { return };
     let mut seen = seen.lock().unwrap();
     let id: u64 = id.parse().unwrap();
     if let Some((last, _)) = seen.events.last()

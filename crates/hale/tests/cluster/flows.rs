@@ -146,7 +146,7 @@ fn a_failing_liveness_restarts_once_and_is_told_everywhere() {
     assert_eq!(after["restarts"], 1, "{after:#}");
     assert_eq!(after["generation"], before["generation"], "a restart is no new placement: {after:#}");
     assert_eq!(after["node"], before["node"]);
-    assert_eq!(after["probes"]["liveness"]["ok"], true, "{after:#}");
+    site.cluster.wait_replica("web-0", "its liveness is told", |it| it["probes"]["liveness"]["ok"] == true);
 
     // The registry has the new run, and nobody else was touched.
     let now = site.cluster.wait(
