@@ -169,7 +169,8 @@ impl Asks {
             return self.on_target(&verb, &name, asker, targets::Pause { lasts, reason, by }).await;
         }
         self.is_meant(&name, generation).await?;
-        tracing::info!(name, verb, by, reason, "an order of the server");
+        let said = (!reason.is_empty()).then_some(reason.as_str());
+        tracing::info!(name, verb, by, reason = said, "an order of the server");
         let it = &self.supervisor;
         match verb.as_str() {
             "restart" => it.restart(&name, &asker).await.map(drop),

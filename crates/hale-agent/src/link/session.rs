@@ -242,7 +242,7 @@ impl Link {
         let state =
             super::LinkState { server: Some(server.to_owned()), session: welcome.session, trouble: None };
         self.state.send_replace(state);
-        tracing::info!(server, session = welcome.session, version = welcome.version, "connected");
+        tracing::info!(server, session = welcome.session, version = welcome.version, "connected to a server");
         let connected = Word::Connected { cluster: welcome.cluster.clone(), known, asked_at };
         self.words.send(connected).await.map_err(|_| End::Left)?;
         Ok(Session {

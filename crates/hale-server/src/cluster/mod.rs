@@ -363,15 +363,16 @@ impl Shared {
     }
 
     fn log(&self, changes: Vec<registry::Change>, what: &str, ready: bool, reason: &str) {
+        let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         for change in changes {
             self.counters.endpoints.add(1);
             tracing::info!(
                 service = change.service,
-                replica = what,
+                replica = said(what),
                 ready,
                 ready_endpoints = change.ready,
                 revision = change.revision,
-                reason,
+                reason = said(reason),
                 "an endpoint has changed"
             );
         }

@@ -147,7 +147,8 @@ impl Cluster {
         drop(self.agents.remove(node));
         let mut command = hale();
         command
-            .args(["agent", "--server", servers, "--name", node, "--log", "info", "--token-file"])
+            .args(["agent", "--server", servers, "--name", node, "--log", "info"])
+            .args(["--health-listen", "127.0.0.1:0", "--token-file"])
             .arg(self.token("agent", Some(node)))
             .arg("--data-dir")
             .arg(self.path(&format!("node-{node}")))
@@ -227,10 +228,6 @@ impl Cluster {
         let answer = answer.unwrap_or_else(|error| panic!("{server}{path}: {error}\n{}", self.output()));
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
-    }
-
-    pub(crate) fn status(&self) -> Value {
-        serde_json::from_str(&self.ok(&["status", "-o", "json"])).unwrap()
     }
 
     /// All replicas, by name; two of one name when it was placed twice.

@@ -124,7 +124,7 @@ fn sleeping(cluster: &Cluster) -> usize {
 
 #[test]
 fn a_token_of_one_agent_can_do_nothing_to_another_s_node() {
-    let mut cluster = Cluster::start(&["a"]);
+    let cluster = Cluster::start(&["a"]);
     cluster.apply(&sleeper(&cluster, "job", 1));
     let before = cluster.wait_replica("job-0", "running", |it| it["phase"] == "running");
     let token = cluster.token("agent", Some("b"));
@@ -132,7 +132,8 @@ fn a_token_of_one_agent_can_do_nothing_to_another_s_node() {
     // It can't be the other node.
     let mut command = hale();
     command
-        .args(["agent", "--server", &cluster.urls(), "--name", "a", "--log", "info", "--token-file"])
+        .args(["agent", "--server", &cluster.urls(), "--name", "a", "--log", "info"])
+        .args(["--health-listen", "127.0.0.1:0", "--token-file"])
         .arg(&token)
         .arg("--data-dir")
         .arg(cluster.path("impostor"))
