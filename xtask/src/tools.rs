@@ -23,7 +23,7 @@ pub(crate) struct Tool {
 
 impl Tool {
     fn is_there(&self) -> bool {
-        let folders = self.versions.and_then(|it| std::fs::read_dir(it).ok()).into_iter().flatten().flatten();
+        let folders = self.versions.and_then(|it| fs::read_dir(it).ok()).into_iter().flatten().flatten();
         let in_folder = folders.map(|it| it.path().join("bin").join(self.program)).any(|it| it.is_file());
         in_folder || run::on_path(self.program).is_some()
     }

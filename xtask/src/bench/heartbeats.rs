@@ -12,7 +12,7 @@ use crate::{
     Outcome,
     bench::{
         events::many_files,
-        kit::{self, Running, Talking},
+        kit::{self, Talking},
     },
     run,
 };
