@@ -28,6 +28,11 @@ impl Planner {
             if node.condition() == NodeCondition::Ready {
                 return;
             }
+        } else if let Contact::Away { told, fence, .. } = &mut node.contact
+            && now <= *told
+        {
+            *fence = now.max(*fence);
+            return;
         } else {
             node.contact = Contact::Here { last: now };
             self.room();
@@ -100,7 +105,7 @@ impl Planner {
             SessionState::Disconnected { .. } => Contact::Silent { since, fence },
             SessionState::Away { until } => {
                 let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
-                Contact::Away { until: now + left.min(LONGEST_AWAY), fence }
+                Contact::Away { told: now, until: now + left.min(LONGEST_AWAY), fence }
             }
         };
         node.session = Some(session);

@@ -29,6 +29,8 @@ pub(crate) enum Contact {
     },
     /// It said that it goes, and comes back until then.
     Away {
+        /// When that was learned: a beat from before may be told of later.
+        told: Time,
         /// Until when.
         until: Time,
         /// As in `Silent`.

@@ -82,6 +82,9 @@ fn one_that_said_it_goes_away_is_lost_only_when_it_is_not_back_by_then() {
     let until = world.wall.checked_add(jiff::SignedDuration::from_secs(60)).unwrap();
     let away = session(&world, "n1", "s1", 1, SessionState::Away { until });
     world.put(away);
+    // Its last beat is told of after that.
+    let before = world.now - Duration::from_millis(50);
+    world.planner.heard(before, "n1");
     world.advance(Duration::from_secs(59));
     assert_eq!(world.node_records["n1"].condition, NodeCondition::Away, "{}", world.log);
     world.advance(Duration::from_secs(2));
