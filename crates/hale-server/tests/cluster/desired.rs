@@ -22,7 +22,15 @@ use super::kit::*;
 const OTHER: &str = "kind: Workload\nname: other\nprocess: {command: [/bin/true]}\ndependsOn: [web]\n";
 
 fn order(on: Subject, verb: Verb) -> Order {
-    Order { on, verb, by: "ann".to_owned(), reason: "a test".to_owned(), lasting: None, probe: None }
+    Order {
+        on,
+        verb,
+        by: "ann".to_owned(),
+        from: String::new(),
+        reason: "a test".to_owned(),
+        lasting: None,
+        probe: None,
+    }
 }
 
 fn web() -> Subject {

@@ -183,12 +183,15 @@ impl Session {
             return false;
         }
         let observed = snapshot.observed.get(generation);
-        let heard = {
+        // What is durable of it may be on its way here yet.
+        let (heard, known) = {
             let mut heard = self.live.heard();
-            if observed.is_some() || self.pending.holds(generation) {
+            let removed = heard.replicas.remove(&generation);
+            let known = removed.is_some() || observed.is_some() || self.pending.holds(generation);
+            if known {
                 heard.gone.insert(generation);
             }
-            heard.replicas.remove(&generation)
+            (removed, known)
         };
         let of = heard.as_ref().map(|it| (it.seen.workload.clone(), it.seen.ordinal));
         let of = of.or_else(|| observed.map(|it| (it.workload.clone(), it.ordinal)));
@@ -197,7 +200,7 @@ impl Session {
             self.shared.changed_workload(&workload);
         }
         let withdrawn = placement.is_some_and(|it| it.state != PlacementState::Wanted);
-        if withdrawn || observed.is_some() || self.pending.holds(generation) {
+        if withdrawn || known {
             self.pending.gone(generation, withdrawn);
         }
         true
