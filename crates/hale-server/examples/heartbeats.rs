@@ -4,6 +4,12 @@
 //! ADDRESS` receives the same messages over the same stack and sends an acknowledgement for each: the least a server
 //! can do. `drive ADDRESS NODES REPLICAS BEAT SECONDS CHANGES` speaks the protocol for all nodes, over few connections,
 //! with so many changes of readiness a second, and watches the registry as a gateway does.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    reason = "what it finds is read from its output"
+)]
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -118,7 +124,8 @@ async fn serve(address: &str, database: &str, nodes: usize, replicas: usize) -> 
     println!("serving");
     let limits = Limits { connections: 16_000, ..Limits::default() };
     let listeners = Listeners { tcp: Some(tcp), ..Listeners::default() };
-    hale_server::serve(cluster.grpc().await, listeners, limits, CancellationToken::new()).await;
+    let router = hale_server::with_grpc(axum::Router::new(), cluster.grpc().await);
+    hale_server::serve(router, listeners, limits, CancellationToken::new()).await;
     Ok(())
 }
 

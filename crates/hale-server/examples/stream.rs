@@ -1,6 +1,7 @@
 //! Both ends of the event stream, for the benchmark `events`: `serve ADDRESS DIR RATE` is the real store and API with
 //! somebody who appends so many events a second; `read ADDRESS READERS SECONDS` follows them on so many connections
 //! and says what came, how late.
+#![expect(clippy::print_stdout, reason = "what it finds is read from its output")]
 
 use std::{
     env,

@@ -351,6 +351,10 @@ impl Cluster {
         Ok(())
     }
 
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "it is spawned from what it calls: its being Send must be said"
+    )]
     fn roll(
         self,
         name: String,

@@ -147,10 +147,8 @@ impl Shared {
         let run = (seen.generation, seen.status.incarnation);
         let mut inner = self.gateways.lock();
         if seen.draining && seen.serving {
-            if !inner.draining.contains_key(&run) {
-                let draining = Draining { node: node.to_owned(), replica: seen.status.name.clone() };
-                inner.draining.insert(run, draining);
-            }
+            let draining = || Draining { node: node.to_owned(), replica: seen.status.name.clone() };
+            inner.draining.entry(run).or_insert_with(draining);
         } else if !inner.draining.is_empty() {
             inner.draining.retain(|(generation, _), _| *generation != seen.generation);
         }
@@ -184,8 +182,8 @@ pub(crate) fn begin(
     let (sender, receiver) = mpsc::channel(OUTGOING);
     let id = shared.gateways.join(&subscribe.name);
     tracing::info!(gateway = subscribe.name, version = subscribe.version, "a gateway has connected");
-    let shared = Arc::clone(shared);
-    shared.clone().tasks.spawn(async move {
+    let (tasks, shared) = (shared.tasks.clone(), Arc::clone(shared));
+    tasks.spawn(async move {
         let name = subscribe.name.clone();
         let telling = Telling { shared: &shared, id, services: subscribe.services, told: BTreeMap::new(), sender };
         let hearing = async {

@@ -158,8 +158,8 @@ pub(super) fn look(shared: &Arc<Shared>, snapshot: &Snapshot) {
         if shared.sessions.get(&it.node).is_none() {
             continue;
         }
-        let (shared, kept) = (Arc::clone(shared), it.clone());
-        shared.clone().tasks.spawn(async move {
+        let (tasks, shared, kept) = (shared.tasks.clone(), Arc::clone(shared), it.clone());
+        tasks.spawn(async move {
             let record = &*kept.record;
             let order = NodeOrder { node: record.node.clone(), order: wire(record) };
             // Taken first, so that it is carried out once however often the feed tells of it.

@@ -89,16 +89,7 @@ impl Seen {
         if it.ports.len() > PORTS || it.probes.len() > 8 {
             return Err(format!("{} ports and {} probes are too many", it.ports.len(), it.probes.len()));
         }
-        for (what, text) in [
-            ("workload", &it.workload),
-            ("digest", &it.digest),
-            ("reason", &it.reason),
-            ("runtime", &it.runtime),
-        ] {
-            if text.len() > TEXT {
-                return Err(format!("{what} has {} bytes; {TEXT} are allowed", text.len()));
-            }
-        }
+        check_texts(&it)?;
         let address = it.address.as_deref().map(|text| word::<IpAddr>("address", text)).transpose()?;
         let ports = it.ports.into_iter().map(|(name, port)| {
             let port = u16::try_from(port).map_err(|_| format!("{port} is no port"))?;
@@ -344,4 +335,18 @@ pub(crate) fn target(it: proto::Target) -> Result<TargetStatus, String> {
         paused: it.paused,
         prober_errors: it.prober_errors,
     })
+}
+
+/// Texts that are kept as they came must not be long.
+fn check_texts(it: &proto::Replica) -> Result<(), String> {
+    let texts = [
+        ("workload", &it.workload),
+        ("digest", &it.digest),
+        ("reason", &it.reason),
+        ("runtime", &it.runtime),
+    ];
+    match texts.into_iter().find(|(_, text)| text.len() > TEXT) {
+        Some((what, text)) => Err(format!("{what} has {} bytes; {TEXT} are allowed", text.len())),
+        None => Ok(()),
+    }
 }

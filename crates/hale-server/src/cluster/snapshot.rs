@@ -47,10 +47,13 @@ pub type Named<T> = Arc<BTreeMap<Arc<str>, Kept<T>>>;
 /// How many generations share a page, as a power of two.
 const PAGE: u32 = 8;
 
+/// Some records by generation.
+type Page<T> = Arc<BTreeMap<u64, Kept<T>>>;
+
 /// Records by generation, in pages.
 #[derive(Debug)]
 pub struct Paged<T> {
-    pages: Arc<BTreeMap<u64, Arc<BTreeMap<u64, Kept<T>>>>>,
+    pages: Arc<BTreeMap<u64, Page<T>>>,
 }
 
 impl<T> Clone for Paged<T> {

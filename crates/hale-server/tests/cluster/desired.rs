@@ -93,7 +93,8 @@ async fn two_who_change_the_same_at_once_both_get_what_they_want() {
     let stop = |replica: &str| server.cluster.order(order(Subject::Replica(replica.to_owned()), Verb::Stop));
     let scaled = async { server.cluster.scale("web", 3, &Person::new("bob")).await.unwrap() };
     let (first, second, scaled) = tokio::join!(stop("web-0"), stop("web-1"), scaled);
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     assert_eq!(scaled.change, AppliedChange::Updated);
     let record = server.cluster.snapshot().workloads["web"].clone();
     assert_eq!(record.stopped_replicas.keys().copied().collect::<Vec<_>>(), [0, 1]);

@@ -194,7 +194,8 @@ async fn of_two_servers_either_takes_requests_and_one_takes_over_what_the_other_
     second.apply(&WEB.replace("replicas: 2", "replicas: 4")).await;
     second.until_ready("web", 4).await;
     second.stop().await;
-    (n1.await.unwrap(), n2.await.unwrap());
+    n1.await.unwrap();
+    n2.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

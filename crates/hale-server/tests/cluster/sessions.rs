@@ -25,7 +25,7 @@ async fn an_agent_is_told_what_it_is_to_run_and_then_only_what_changes() {
     assert_eq!(all.placements.iter().map(|it| it.generation).collect::<Vec<_>>(), [1]);
     let documents: Vec<_> =
         all.documents.iter().map(|it| hale_api::wire::read_document(it).unwrap()).collect();
-    assert_eq!(documents, [web.clone()]);
+    assert_eq!(documents, std::slice::from_ref(&web));
     assert!(agent.ack(|it| it.want_full).await.want_full);
 
     server.place(&[placement(3, &web, 1, "n1")]).await;

@@ -78,6 +78,16 @@ struct Server {
     serving: JoinHandle<()>,
 }
 
+/// Reads certificates anew when they change.
+fn follow_certificates(tls: Option<Tls>, end: CancellationToken) {
+    let Some(tls) = tls else { return };
+    tokio::spawn(async move {
+        if let Err(error) = tls.follow(end).await {
+            tracing::error!(%error, "changes of certificates are not heard of");
+        }
+    });
+}
+
 impl Server {
     async fn start(args: &ServeArgs, dir: &DataDir) -> Result<Self, Failure> {
         let tls = tls(args)?;
@@ -123,14 +133,7 @@ impl Server {
             end: end.clone(),
         });
         let router = hale_server::with_grpc(router, cluster.grpc().await);
-        if let Some(tls) = tls.clone() {
-            let end = end.clone();
-            tokio::spawn(async move {
-                if let Err(error) = tls.follow(end).await {
-                    tracing::error!(%error, "changes of certificates are not heard of");
-                }
-            });
-        }
+        follow_certificates(tls.clone(), end.clone());
         if let Some(tcp) = metrics_tcp {
             let listeners = Listeners { tcp: Some(tcp), ..Listeners::default() };
             let router = hale_server::metrics_alone(metrics);

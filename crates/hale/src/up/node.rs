@@ -38,7 +38,6 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 use super::{
     files::Files, link::Inside, lock::DataDir, screen::Screen, signals::Signals, sink::Outside, traffic,
@@ -240,7 +239,7 @@ impl Room<'_> {
         let used = Arc::clone(runtime);
         let agent = Agent::start(AgentOptions {
             identity: identity(args, dir, instance),
-            connector: Arc::new(Inside::new(Routes::from(cluster.grpc().await), token)),
+            connector: Arc::new(Inside::new(cluster.grpc().await, token)),
             heartbeat: Duration::from_secs(5),
             supervisor: supervisor.clone(),
             targets,

@@ -254,7 +254,7 @@ pub(crate) fn check(register: &proto::Register) -> Result<(), Status> {
     let long = |it: &&String| it.len() > text;
     if register.labels.len() > labels
         || register.labels.iter().any(|(key, value)| key.len() > text || value.len() > text)
-        || texts.iter().any(|it| long(it))
+        || texts.iter().any(long)
         || register.runtimes.len() > labels
         || register.features.len() > 4 * labels
         || register.runtimes.iter().chain(&register.features).any(|it| it.len() > text)
