@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use hale_health::{BudgetCounts, Mode, OnExhausted, RestartMode};
+use hale_health::{BudgetCounts, Mode, OnExhausted, RestartMode, RestartPolicy};
 use hale_model::{
     file::{Declared, FileError, read_str},
     spec::{Balance, BodyMatch, Check, PortRef, Run},
@@ -37,7 +37,8 @@ fn every_field_of_the_contract_is_taken() {
     let Check::HttpGet(get) = &readiness.check else { panic!() };
     assert_eq!((get.path.as_str(), &get.port), ("/readyz", &PortRef::Name("http".into())));
     assert_eq!(get.expected_status, [(200, 399)]);
-    assert_eq!(web.policy.restart, Default::default());
+    let given = RestartPolicy { max_restarts_given: true, window_given: true, ..RestartPolicy::default() };
+    assert_eq!(web.policy.restart, given);
     assert_eq!(web.policy.stop.drain, Duration::from_secs(5));
     assert_eq!(web.together.min_available, Some(1));
     assert_eq!(web.service.as_ref().unwrap().listen, Some("127.0.0.1:8080".parse().unwrap()));

@@ -155,8 +155,10 @@ fn when_the_database_fails_over_the_servers_find_the_new_primary_and_nothing_ack
     standby.promote();
     house.applied_runs("s1", "after");
     for workload in ["before-0", "before-1", "before-2", "after", "web"] {
-        let status = house.cluster.get_from("s2", &format!("/api/v1/workloads/{workload}"));
-        assert_eq!(status["name"], workload, "{status:#}");
+        // The other server hears of it by the feed, at the latest when it looks by itself.
+        let all = || house.cluster.get_from("s2", "/api/v1/status")["workloads"].clone();
+        let named = |it: &Value| it["name"] == workload;
+        house.cluster.wait(workload, all, |it| it.as_array().unwrap().iter().any(named));
     }
     house.no_flip(&before);
     house.cluster.assert_stream_is_record(&house.events);
