@@ -347,6 +347,8 @@ async fn a_url_that_makes_no_sense_is_refused_at_once() {
     assert!(error.to_string().contains("http://host:port"), "{error}");
 }
 
+/// An address of this test process alone: a port that is only free for now could be another test's a moment later.
 async fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    let [.., high, low] = std::process::id().to_be_bytes();
+    TcpListener::bind((std::net::Ipv4Addr::new(127, 77, high, low), 0)).await.unwrap().local_addr().unwrap()
 }

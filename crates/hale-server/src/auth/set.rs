@@ -108,7 +108,10 @@ impl TokenSet {
                 Some(Record::Token(record)) => Some((it.revision, record)),
                 _ => None,
             });
-            return self.set(records);
+            let newer: Vec<_> =
+                self.known.borrow().values().filter(|it| it.revision > changes.revision).cloned().collect();
+            let newer = newer.iter().map(|it| (it.revision, &it.record));
+            return self.set(records.chain(newer));
         }
         for it in changes.records.iter().filter(|it| it.key.kind == Kind::Token) {
             match &it.record {

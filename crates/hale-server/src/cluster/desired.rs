@@ -23,7 +23,7 @@ use hale_store::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, snapshot::Snapshot};
+use super::{Cluster, scaling::with_replicas, snapshot::Snapshot};
 
 /// How often a change is made anew because others changed the same meanwhile.
 const TRIES: u32 = 10;
@@ -518,62 +518,4 @@ fn applied_event(name: &str, change: AppliedChange, replicas: u32) -> Change {
         subject: name.to_owned(),
         data: EventData::WorkloadApplied(WorkloadApplied { change: change.as_str().to_owned(), replicas }),
     }))
-}
-
-/// The same JSON with another number of replicas, everything else to the letter; `None` when it is no object.
-fn with_replicas(json: &str, replicas: u32) -> Option<String> {
-    let (mut depth, mut at, bytes) = (0_u32, 0, json.as_bytes());
-    let mut key: Option<&str> = None;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => {
-                let end = at + 1 + string_end(&json[at + 1..])?;
-                if depth == 1 {
-                    key = Some(&json[at + 1..end]);
-                }
-                at = end;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.checked_sub(1)?,
-            b':' if depth == 1 && key == Some("replicas") => {
-                let rest = &json[at + 1..];
-                let value = rest.len() - rest.trim_start().len();
-                let end = rest[value..].find(|it: char| !it.is_ascii_digit()).map(|it| it + value)?;
-                return Some(format!("{}{replicas}{}", &json[..at + 1 + value], &rest[end..]));
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    let open = json.find('{')? + 1;
-    let comma = if json[open..].trim_start().starts_with('}') { "" } else { "," };
-    Some(format!("{}\"replicas\":{replicas}{comma}{}", &json[..open], &json[open..]))
-}
-
-/// Where a string ends whose opening quote has been read.
-fn string_end(text: &str) -> Option<usize> {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return Some(at),
-            _ => {}
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scaling_changes_one_number_and_no_other_letter() {
-        let told = r#"{"kind":"Workload","name":"a\"replicas","process":{"replicas":9,"env":{"V":1.10}},"replicas": 2}"#;
-        let scaled = with_replicas(told, 5).unwrap();
-        assert_eq!(scaled, told.replace(r#""replicas": 2"#, r#""replicas": 5"#));
-        let without = r#"{"kind":"Workload","name":"a"}"#;
-        assert_eq!(with_replicas(without, 3).unwrap(), r#"{"replicas":3,"kind":"Workload","name":"a"}"#);
-    }
 }

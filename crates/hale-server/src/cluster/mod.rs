@@ -16,7 +16,9 @@ mod gateways;
 mod grpc;
 pub mod live;
 mod orders;
+mod planning;
 mod pulse;
+mod scaling;
 pub mod seen;
 mod session;
 pub mod snapshot;
@@ -250,7 +252,8 @@ impl Shared {
     /// Records have changed: everyone whom that concerns is told.
     fn touched(self: &Arc<Self>, snapshot: &Arc<snapshot::Snapshot>, changes: &Changes, touched: Touched) {
         if touched.tokens || changes.reset {
-            self.tokens.set(snapshot.tokens.values().map(|it| (it.revision, &*it.record)));
+            // Not as the snapshot has them: what was made here just now may be newer.
+            self.tokens.take(changes);
         }
         for name in &touched.declared {
             match snapshot.specs.get(name) {
