@@ -16,6 +16,7 @@ mod gateways;
 mod grpc;
 pub mod live;
 mod orders;
+mod person;
 mod planning;
 mod pulse;
 mod scaling;
