@@ -29,11 +29,12 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Reads all there is.
-    pub(crate) async fn open(store: Store) -> Result<(Self, Touched), StoreError> {
-        let (snapshot, touched) = Snapshot::default().after(&store.load().await?);
+    /// Reads all there is; with it comes what is told to others of it.
+    pub(crate) async fn open(store: Store) -> Result<(Self, Changes, Touched), StoreError> {
+        let all = store.load().await?;
+        let (snapshot, touched) = Snapshot::default().after(&all);
         let current = watch::Sender::new(Arc::new(snapshot));
-        Ok((Self { store, current, trouble: watch::Sender::new(None) }, touched))
+        Ok((Self { store, current, trouble: watch::Sender::new(None) }, all, touched))
     }
 
     /// The newest.

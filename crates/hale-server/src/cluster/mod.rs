@@ -118,7 +118,7 @@ impl Cluster {
             what: "be joined",
             detail: format!("the system has no random bytes: {error}"),
         })?;
-        let (feed, touched) = Feed::open(store.clone()).await?;
+        let (feed, all, touched) = Feed::open(store.clone()).await?;
         let (wanting, wanted) = mpsc::channel(session::register::WAITING);
         let shared = Arc::new(Shared {
             store,
@@ -141,7 +141,7 @@ impl Cluster {
         });
         pulse::join(&shared).await?;
         let snapshot = shared.feed.current();
-        shared.touched(&snapshot, &Changes::default(), touched);
+        shared.touched(&snapshot, &all, touched);
         shared.spawn(wanted);
         tracing::info!(server = shared.name, url = shared.options.url, "this server has joined its cluster");
         Ok(Self { shared })
