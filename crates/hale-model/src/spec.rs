@@ -70,6 +70,112 @@ impl Workload {
 pub enum Run {
     /// A process of this machine.
     Process(Process),
+    /// A container of an engine on this machine (Docker, Podman).
+    Container(Container),
+}
+
+impl Run {
+    /// The name of the runtime in status, events and files.
+    #[must_use]
+    pub const fn runtime(&self) -> &'static str {
+        match self {
+            Self::Process(_) => "process",
+            Self::Container(_) => "container",
+        }
+    }
+
+    /// What is run, where it is a process.
+    #[must_use]
+    pub const fn as_process(&self) -> Option<&Process> {
+        match self {
+            Self::Process(process) => Some(process),
+            Self::Container(_) => None,
+        }
+    }
+
+    /// What is run, where it is a container.
+    #[must_use]
+    pub const fn as_container(&self) -> Option<&Container> {
+        match self {
+            Self::Container(container) => Some(container),
+            Self::Process(_) => None,
+        }
+    }
+}
+
+/// A container of an engine on this machine (N5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Where it comes from.
+    pub from: ContainerFrom,
+    /// Replaces the entry point of the image; empty: the image's own. `$(NAME)` as for a process.
+    pub command: Vec<String>,
+    /// Replaces the arguments of the image; empty: the image's own, or none when `command` is given.
+    pub args: Vec<String>,
+    /// Environment, added to that of the image.
+    pub env: BTreeMap<String, String>,
+    /// Environment whose values are never shown.
+    pub secret_env: BTreeMap<String, String>,
+    /// Files of `NAME=value` lines, absolute.
+    pub env_from: Vec<PathBuf>,
+    /// The working directory inside; the image's own when absent.
+    pub working_dir: Option<String>,
+    /// The user to run as inside, `user[:group]`; the image's own when absent.
+    pub user: Option<String>,
+    /// What of this machine it sees.
+    pub volumes: Vec<Volume>,
+    /// The engine's network it is in; the engine's default when absent.
+    pub network: Option<String>,
+    /// More labels on the container.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its root file system can't be written.
+    pub read_only: bool,
+    /// Resource limits by name (`nofile`, `nproc`, …): soft and hard.
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+    /// Whether the image's own HEALTHCHECK counts as one more liveness source.
+    pub healthcheck: bool,
+}
+
+/// Where a container comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerFrom {
+    /// hale makes it of an image.
+    Image {
+        /// The image's name, as the engine understands it.
+        image: String,
+        /// When it is fetched from its registry.
+        pull: Pull,
+    },
+    /// Somebody else made it; hale probes and restarts it, and never makes or removes one. The replicas of the workload
+    /// are the containers found, in order of their names.
+    Adopted {
+        /// A label they have: name, and value where one is asked for.
+        label: (String, Option<String>),
+    },
+}
+
+/// When an image is fetched from its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// When it is not there.
+    #[default]
+    Missing,
+    /// Before every start of the first replica of a placement.
+    Always,
+    /// Never: it must be there.
+    Never,
+}
+
+/// A part of this machine's file system, or a volume of the engine, inside a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// An absolute path of this machine, or the name of a volume of the engine.
+    pub source: String,
+    /// An absolute path inside.
+    pub target: String,
+    /// Whether it can't be written inside.
+    pub read_only: bool,
 }
 
 /// A process of this machine (N4).
@@ -99,8 +205,11 @@ pub struct Process {
 pub struct Port {
     /// A DNS label.
     pub name: String,
-    /// The number; 0: the agent picks a free one per replica.
+    /// The number; 0: the agent picks a free one per replica. Of a container: the number inside.
     pub port: u16,
+    /// The port of this machine that a container's is published on; 0: the agent picks a free one per replica. Absent:
+    /// not published, it is reached by the container's own address.
+    pub host_port: Option<u16>,
 }
 
 /// Limits of a replica (N4), by cgroup where one can be had.

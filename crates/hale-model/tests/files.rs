@@ -27,7 +27,7 @@ fn every_field_of_the_contract_is_taken() {
     let declared = read(CONTRACT);
     let web = &declared.workloads[0];
     assert_eq!((web.name.as_str(), web.replicas), ("web", 2));
-    let Run::Process(process) = &web.run;
+    let Run::Process(process) = &web.run else { panic!("not a process") };
     assert_eq!(process.command, ["./web", "--port", "$(PORT_HTTP)"]);
     assert_eq!(process.working_dir, Path::new("/srv/app"));
     assert_eq!((web.resources.memory, web.resources.cpu), (Some(256 << 20), Some(0.5)));
@@ -96,7 +96,7 @@ fn text_stays_as_it_was_written() {
         "kind: Workload\nname: web\nprocess:\n  command: [sleep, 60, no, 1.10, 0x10]\n  \
          env: {VERSION: 1.10, COUNTRY: no, DEBUG: true, EMPTY: '', QUOTED: \"null\"}\n",
     );
-    let Run::Process(process) = &declared.workloads[0].run;
+    let Run::Process(process) = &declared.workloads[0].run else { panic!("not a process") };
     assert_eq!(process.command, ["sleep", "60", "no", "1.10", "0x10"]);
     let env: Vec<_> = process.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(env, ["COUNTRY=no", "DEBUG=true", "EMPTY=", "QUOTED=null", "VERSION=1.10"]);
@@ -109,7 +109,7 @@ fn relative_paths_begin_at_the_file() {
          ulimits: {nofile: 1024, core: [0, unlimited]}}\n\
          livenessProbe: {httpGet: {port: 443, scheme: HTTPS, caFile: /etc/ca.pem}}",
     );
-    let Run::Process(process) = &declared.workloads[0].run;
+    let Run::Process(process) = &declared.workloads[0].run else { panic!("not a process") };
     assert_eq!(process.working_dir, Path::new("/srv/app/data"));
     assert_eq!(process.env_from, [Path::new("/srv/app/web.env")]);
     assert_eq!(process.ulimits["core"], (0, u64::MAX));

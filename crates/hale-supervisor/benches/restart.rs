@@ -60,7 +60,7 @@ fn measure(dir: &Path, program: &Path) -> (Vec<u64>, Vec<u64>, u64) {
     let keeper = launched.pid();
     let log = dir.join("hale.live");
     let mut workload = sim::workload("live", 1);
-    let Run::Process(process) = &mut workload.run;
+    let Run::Process(process) = &mut workload.run else { panic!("not a process") };
     process.command = vec![program.to_str().unwrap().to_owned()];
     process.env.insert(LIVE.to_owned(), log.to_str().unwrap().to_owned());
     workload.policy.restart.backoff.initial = Duration::ZERO;

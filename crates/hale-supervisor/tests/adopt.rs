@@ -40,7 +40,7 @@ fn probed(name: &str, replicas: u32) -> Workload {
 }
 
 fn version(workload: Workload, version: u32) -> Arc<Workload> {
-    let Run::Process(process) = workload.run;
+    let Run::Process(process) = workload.run else { panic!("not a process") };
     let command = vec![workload.name.clone(), format!("v{version}")];
     let digest = format!("{} v{version}", workload.digest);
     Arc::new(Workload { run: Run::Process(Process { command, ..process }), digest, ..workload })
@@ -70,7 +70,7 @@ async fn until_ready(world: &SimWorld, name: &str) {
 async fn what_runs_goes_on_with_everything_that_was_known_of_it() {
     let (world, memory) = start();
     let mut web = probed("web", 2);
-    web.ports = vec![Port { name: "http".into(), port: 0 }];
+    web.ports = vec![Port { name: "http".into(), port: 0, host_port: None }];
     let web = version(web, 1);
     assign(&world, [one(&web, 0, 3), one(&web, 1, 4)]).await;
     until_ready(&world, "web").await;

@@ -29,7 +29,7 @@ fn secs(secs: u64) -> Duration {
 
 /// A workload whose versions each take a new instance.
 fn version(workload: Workload, version: u32) -> Arc<Workload> {
-    let Run::Process(process) = workload.run;
+    let Run::Process(process) = workload.run else { panic!("not a process") };
     let command = vec![workload.name.clone(), format!("v{version}")];
     let digest = format!("{} v{version}", workload.digest);
     Arc::new(Workload { run: Run::Process(Process { command, ..process }), digest, ..workload })

@@ -94,7 +94,7 @@ fn kill(pid: u32) {
 
 fn running(command: &[&str], change: impl FnOnce(&mut Process)) -> Workload {
     let mut workload = sim::workload("web", 1);
-    let Run::Process(process) = &mut workload.run;
+    let Run::Process(process) = &mut workload.run else { panic!("not a process") };
     process.command = command.iter().map(|it| (*it).to_owned()).collect();
     change(process);
     workload
@@ -123,8 +123,10 @@ async fn a_replica_learns_its_ports_its_name_and_what_it_was_given() {
         process.env.insert("BOTH".to_owned(), "env".to_owned());
         process.secret_env.insert("KEY".to_owned(), "swordfish".to_owned());
     });
-    workload.ports =
-        vec![Port { name: "web-ui".to_owned(), port: 0 }, Port { name: "x".to_owned(), port: 81 }];
+    workload.ports = vec![
+        Port { name: "web-ui".to_owned(), port: 0, host_port: None },
+        Port { name: "x".to_owned(), port: 81, host_port: None },
+    ];
     let started = node.start("web-0", workload).await.unwrap();
     assert!(started.pid.is_some() && started.address.is_loopback());
     assert_eq!(node.ended("web-0").await, Exit::code(0));

@@ -81,7 +81,7 @@ impl Node {
 
 fn script(name: &str, replicas: u32, script: &str) -> Workload {
     let mut it = workload(name, replicas);
-    let Run::Process(process) = &mut it.run;
+    let Run::Process(process) = &mut it.run else { panic!("not a process") };
     process.command = ["sh", "-c", script].map(str::to_owned).to_vec();
     it.policy.stop.grace = Duration::from_secs(5);
     it
@@ -172,7 +172,7 @@ async fn readiness_is_asked_at_the_port_that_was_given_and_gates() {
 s.TCPServer.allow_reuse_address=True
 s.TCPServer((\"127.0.0.1\",int(os.environ[\"PORT_HTTP\"])),s.BaseRequestHandler).serve_forever()'";
     let mut web = with_probe(script("web", 2, serve), ProbeKind::Readiness, often(ProbeKind::Readiness));
-    web.ports = vec![Port { name: "http".into(), port: 0 }];
+    web.ports = vec![Port { name: "http".into(), port: 0, host_port: None }];
     let check = TcpSocket { host: None, port: PortRef::Name("http".into()) };
     web.readiness.as_mut().unwrap().check = Check::TcpSocket(check);
     node.apply(vec![web]).await;
@@ -194,7 +194,7 @@ s.TCPServer((\"127.0.0.1\",int(os.environ[\"PORT_HTTP\"])),s.BaseRequestHandler)
 async fn a_program_that_is_missing_is_given_up_with_a_reason_that_names_it() {
     let node = Node::start().await;
     let mut web = workload("web", 1);
-    let Run::Process(process) = &mut web.run;
+    let Run::Process(process) = &mut web.run else { panic!("not a process") };
     process.command = vec!["/nowhere/web".into()];
     node.apply(vec![web]).await;
     node.until("web", "failed", |it| it.replicas[0].phase == Phase::Failed).await;
@@ -216,7 +216,7 @@ while True:
     s.send(b\"WATCHDOG=1\")";
     let mut it = script("web", 1, "exec python3 \"$SCRIPT\"");
     std::fs::write(node.path("say.py"), say).unwrap();
-    let Run::Process(process) = &mut it.run;
+    let Run::Process(process) = &mut it.run else { panic!("not a process") };
     process.env.insert("SCRIPT".into(), node.path("say.py").display().to_string());
     let slow = ProbeTiming { period: Duration::from_millis(500), ..often(ProbeKind::Liveness) };
     it = with_probe(

@@ -260,7 +260,7 @@ async fn a_changed_declaration_replaces_replica_by_replica_and_changed_probes_re
     apply(&world, [gated(workload("web", 2)), workload("other", 1)]).await;
     until_ready(&world, "web").await;
     let mut changed = gated(workload("web", 2));
-    changed.ports = vec![Port { name: "http".into(), port: 8080 }];
+    changed.ports = vec![Port { name: "http".into(), port: 8080, host_port: None }];
     changed.digest = "changed".into();
     let applied = apply(&world, [changed.clone(), workload("other", 1)]).await;
     assert_eq!(applied, [("other".into(), Change::Unchanged), ("web".into(), Change::Updated)]);

@@ -209,7 +209,7 @@ fn ports(field: Field<Vec<Field<RawPort>>>, cx: &Cx<'_>) -> Vec<Port> {
         if port != 0 && ports.iter().any(|it| it.port == port) {
             cx.note(Problem::new(at.span, Code::Duplicate, format!("ports: {port} is given to two ports")));
         }
-        ports.push(Port { name: label, port });
+        ports.push(Port { name: label, port, host_port: None });
     }
     ports
 }

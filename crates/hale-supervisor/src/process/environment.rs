@@ -42,7 +42,7 @@ pub(super) fn build(
     account: Option<&Account>,
     base: BaseEnvironment,
 ) -> Result<(BTreeMap<OsString, OsString>, Vec<String>), SpawnError> {
-    let process = process_of(&launch.workload.run);
+    let process = process_of(&launch.workload)?;
     let mut env = base_of(base, std::env::vars_os());
     if let Some(account) = account {
         let told = [("HOME", &account.home), ("USER", &account.name), ("LOGNAME", &account.name)];

@@ -31,7 +31,10 @@ use hale_keeper::{
     KeeperError, Launched,
     protocol::{InstanceState, Key, Running},
 };
-use hale_model::{event::Forensics, spec::Run};
+use hale_model::{
+    event::Forensics,
+    spec::{Process, Workload},
+};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -232,7 +235,7 @@ impl ProcessRuntime {
         launch: Launch,
         options: Arc<ProcessOptions>,
     ) -> Result<Started, SpawnError> {
-        let process = process_of(&launch.workload.run);
+        let process = process_of(&launch.workload)?;
         // A way to another thread and back costs more than a few looks along PATH; whole files are another matter.
         let prepared = if process.env_from.is_empty() && process.user.is_none() && process.group.is_none() {
             prepare::prepare(&launch, &options)
@@ -337,8 +340,11 @@ fn spawn_error(code: &'static str, detail: impl Into<String>) -> SpawnError {
 }
 
 /// What is run, where it is a process.
-fn process_of(run: &Run) -> &hale_model::spec::Process {
-    match run {
-        Run::Process(process) => process,
-    }
+fn process_of(workload: &Workload) -> Result<&Process, SpawnError> {
+    workload.run.as_process().ok_or_else(|| {
+        spawn_error(
+            "runtime_unavailable",
+            format!("{} is a {}, not a process", workload.name, workload.run.runtime()),
+        )
+    })
 }

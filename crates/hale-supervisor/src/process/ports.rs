@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn ports() -> Vec<Port> {
-        let port = |name: &str, port| Port { name: name.to_owned(), port };
+        let port = |name: &str, port| Port { name: name.to_owned(), port, host_port: None };
         vec![port("http", 0), port("admin", 0), port("fixed", 7)]
     }
 
@@ -214,7 +214,7 @@ mod tests {
         let base = *PortPool::default().range.start() + 9_000;
         let mut pool = PortPool::new(base..=base + 2);
         let free = (base..=base + 2).filter(|it| can_bind(*it)).count();
-        let one = vec![Port { name: "p".to_owned(), port: 0 }];
+        let one = vec![Port { name: "p".to_owned(), port: 0, host_port: None }];
         for number in 0..free {
             pool.assign(&format!("a-{number}"), &one).unwrap();
         }

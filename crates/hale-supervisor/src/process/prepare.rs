@@ -26,7 +26,7 @@ pub(super) struct Prepared {
 /// Resolves everything. Reads files: may block.
 pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepared, SpawnError> {
     let workload = &launch.workload;
-    let process = process_of(&workload.run);
+    let process = process_of(workload)?;
     let account = account::find(process.user.as_deref(), process.group.as_deref(), options)?;
     let (env, from_files) = environment::build(launch, account.as_ref(), options.environment)?;
     let value = |name: &str| env.get(OsStr::new(name)).map(|value| value.to_string_lossy());

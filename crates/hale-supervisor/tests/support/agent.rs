@@ -55,10 +55,10 @@ fn declared(dir: &Path, name: &str, script: &str) -> Arc<Workload> {
     let mut it = with_probe(workload(name, 1), ProbeKind::Readiness, timing);
     let command = ["sh", "-c", &format!("test ! -e {}/sick", dir.display())].map(str::to_owned).to_vec();
     it.readiness.as_mut().unwrap().check = Check::Exec(Exec { command });
-    it.ports = vec![Port { name: "http".to_owned(), port: 0 }];
+    it.ports = vec![Port { name: "http".to_owned(), port: 0, host_port: None }];
     it.policy.restart.backoff.initial = Duration::from_millis(20);
     it.policy.stop.grace = Duration::from_secs(5);
-    let Run::Process(process) = &mut it.run;
+    let Run::Process(process) = &mut it.run else { panic!("not a process") };
     process.command = ["sh", "-c", script].map(str::to_owned).to_vec();
     process.env.insert("D".to_owned(), dir.display().to_string());
     it.digest = format!("{name} {script}");
