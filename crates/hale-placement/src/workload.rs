@@ -9,7 +9,7 @@ use hale_health::{Phase, Time};
 use hale_model::{
     cluster::{ObservedRecord, PlacementRecord, WorkloadRecord},
     document::Document,
-    spec::{Run, Workload as Declared},
+    spec::Workload as Declared,
 };
 use jiff::Timestamp;
 
@@ -49,9 +49,7 @@ impl Spec {
     }
 
     pub(crate) fn runtime(&self) -> &'static str {
-        match self.declared.run {
-            Run::Process(_) => "process",
-        }
+        self.declared.run.runtime()
     }
 
     pub(crate) fn min_available(&self) -> u32 {
