@@ -36,6 +36,9 @@ pub enum CompileError {
     /// A `notify` probe is pushed by the process; there is nothing to ask.
     #[error("a notify probe is reported by the process itself: nothing is asked")]
     Pushed,
+    /// This build does not make checks of this kind.
+    #[error("this build of hale makes no {0} checks")]
+    Unsupported(&'static str),
 }
 
 /// A check that was made ready: everything that can be found out or formatted beforehand has been.
@@ -66,6 +69,7 @@ impl Checker {
             Check::TcpSocket(spec) => Kind::Tcp(TcpCheck::compile(spec, subject)?),
             Check::Exec(spec) => Kind::Exec(Box::new(ExecCheck::compile(spec, subject)?)),
             Check::Grpc(spec) => Kind::Grpc(Box::new(GrpcCheck::compile(spec, subject)?)),
+            Check::Dns(_) | Check::Tls(_) => return Err(CompileError::Unsupported(check.as_str())),
             Check::Notify => return Err(CompileError::Pushed),
         };
         Ok(Self { kind })

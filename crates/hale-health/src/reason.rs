@@ -27,6 +27,10 @@ pub enum Reason {
     StatusMismatch,
     /// The HTTP body did not hold what was expected.
     BodyMismatch,
+    /// The name server answered, but not what was expected.
+    AnswerMismatch,
+    /// The certificate has expired, or will within the time that the check was given.
+    CertificateExpiring,
     /// More than ten redirects on the same host.
     TooManyRedirects,
     /// The gRPC health service answered something else than SERVING.
@@ -51,7 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Timeout,
         Self::ConnectionRefused,
         Self::ConnectionReset,
@@ -61,6 +65,8 @@ impl Reason {
         Self::Protocol,
         Self::StatusMismatch,
         Self::BodyMismatch,
+        Self::AnswerMismatch,
+        Self::CertificateExpiring,
         Self::TooManyRedirects,
         Self::NotServing,
         Self::UnknownService,
@@ -86,6 +92,8 @@ impl Reason {
             Self::Protocol => "protocol",
             Self::StatusMismatch => "status_mismatch",
             Self::BodyMismatch => "body_mismatch",
+            Self::AnswerMismatch => "answer_mismatch",
+            Self::CertificateExpiring => "certificate_expiring",
             Self::TooManyRedirects => "too_many_redirects",
             Self::NotServing => "not_serving",
             Self::UnknownService => "unknown_service",

@@ -1,9 +1,13 @@
 //! Workloads and targets as validated values: what the rest of hale works with once a file was found right.
 
+mod outside;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use hale_health::{ProbeTiming, ReplicaPolicy, WorkloadPolicy};
 use serde::{Deserialize, Serialize};
+
+pub use self::outside::{Dns, DnsCode, DnsTransport, RecordType, Tls};
 
 /// A named specification: what to run, how many replicas, probes, restart policy, ports.
 #[derive(Debug, Clone, PartialEq)]
@@ -241,6 +245,10 @@ pub enum Check {
     Exec(Exec),
     /// The gRPC health service.
     Grpc(Grpc),
+    /// A question to a name server; for targets only.
+    Dns(Dns),
+    /// A TLS handshake and a look at the certificate; for targets only.
+    Tls(Tls),
     /// The process reports by itself (`sd_notify`, H9).
     Notify,
 }
@@ -254,6 +262,8 @@ impl Check {
             Self::TcpSocket(_) => "tcpSocket",
             Self::Exec(_) => "exec",
             Self::Grpc(_) => "grpc",
+            Self::Dns(_) => "dns",
+            Self::Tls(_) => "tls",
             Self::Notify => "notify",
         }
     }

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use hale_health::{BudgetCounts, Mode, OnExhausted, RestartMode, RestartPolicy};
 use hale_model::{
     file::{Declared, FileError, read_str},
-    spec::{Balance, BodyMatch, Check, PortRef, Run},
+    spec::{Balance, BodyMatch, Check, Dns, DnsCode, DnsTransport, PortRef, RecordType, Run, Tls},
 };
 
 const CONTRACT: &str = include_str!("contract.yaml");
@@ -214,4 +214,80 @@ fn services_default_to_the_workload_and_its_only_port() {
 fn thousands_of_documents_are_read() {
     let one = |n| format!("---\nkind: Target\nname: t{n}\nhttpGet: {{url: \"http://127.0.0.1/\"}}\n");
     assert_eq!(read(&(0..2000).map(one).collect::<String>()).targets.len(), 2000);
+}
+
+#[test]
+fn a_question_to_a_name_server_is_a_check_of_a_target() {
+    let declared = read(
+        "kind: Target\nname: plain\ndns: {name: www.example.com.}\n---\n\
+         kind: Target\nname: full\ndns: {name: _sip._tcp.example.com, server: \"[::1]:5353\", recordType: SRV, transport: tcp,\n\
+         \x20 recursion: false, expectedCodes: [NOERROR, NXDOMAIN], minAnswers: 2, expectedAnswers: 10 5 5060 sip.example.com.}\n---\n\
+         kind: Target\nname: back\ndns: {name: 192.0.2.1, recordType: PTR, server: \"2001:db8::1\"}\n---\n\
+         kind: Target\nname: gone\ndns: {name: gone.example.com, server: ns1, expectedCodes: NXDOMAIN}\n",
+    );
+    let checks: Vec<&Check> = declared.targets.iter().map(|it| &it.check).collect();
+    let plain = Dns {
+        name: "www.example.com".into(),
+        server: None,
+        record_type: RecordType::A,
+        transport: DnsTransport::Udp,
+        recursion: true,
+        expected_codes: vec![DnsCode::NoError],
+        min_answers: 1,
+        expected_answers: vec![],
+    };
+    let full = Dns {
+        name: "_sip._tcp.example.com".into(),
+        server: Some(("::1".into(), 5353)),
+        record_type: RecordType::Srv,
+        transport: DnsTransport::Tcp,
+        recursion: false,
+        expected_codes: vec![DnsCode::NoError, DnsCode::NxDomain],
+        min_answers: 2,
+        expected_answers: vec!["10 5 5060 sip.example.com".into()],
+    };
+    let back = Dns {
+        name: "192.0.2.1".into(),
+        server: Some(("2001:db8::1".into(), 53)),
+        record_type: RecordType::Ptr,
+        ..plain.clone()
+    };
+    let gone = Dns {
+        name: "gone.example.com".into(),
+        server: Some(("ns1".into(), 53)),
+        expected_codes: vec![DnsCode::NxDomain],
+        min_answers: 0,
+        ..plain.clone()
+    };
+    for (check, expected) in checks.iter().zip([plain, full, back, gone]) {
+        assert_eq!(**check, Check::Dns(expected));
+    }
+}
+
+#[test]
+fn a_look_at_a_certificate_is_a_check_of_a_target() {
+    let declared = read(
+        "kind: Target\nname: cert\ntls: {host: www.example.com}\n---\n\
+         kind: Target\nname: own\ntls: {host: \"::1\", port: 8443, serverName: web.internal, caFile: ca.pem, minValidFor: 30d, verifyName: false}\n",
+    );
+    let cert = Tls {
+        host: "www.example.com".into(),
+        port: 443,
+        server_name: None,
+        ca_file: None,
+        min_valid: Duration::from_secs(14 * 86_400),
+        verify_chain: true,
+        verify_name: true,
+    };
+    assert_eq!(declared.targets[0].check, Check::Tls(cert));
+    let Check::Tls(own) = &declared.targets[1].check else { panic!() };
+    assert_eq!(
+        (own.host.as_str(), own.port, own.server_name.as_deref()),
+        ("::1", 8443, Some("web.internal"))
+    );
+    assert_eq!(
+        (own.min_valid, own.verify_chain, own.verify_name),
+        (Duration::from_secs(30 * 86_400), true, false)
+    );
+    assert!(own.ca_file.as_ref().unwrap().is_absolute());
 }

@@ -86,6 +86,22 @@ fn a_workload_with(#[context] context: Context, #[case] rest: &str) {
 #[case::target_without_a_check("kind: Target\nname: t\nperiodSeconds: 5\n")]
 #[case::target_with_a_bad_url("kind: Target\nname: t\nhttpGet: {url: 127.0.0.1:9000}\n")]
 #[case::target_with_a_command("kind: Target\nname: t\nexec: {command: [true]}\n")]
+#[case::dns_without_a_name("kind: Target\nname: t\ndns: {server: 127.0.0.1}\n")]
+#[case::dns_of_an_address("kind: Target\nname: t\ndns: {name: 127.0.0.1}\n")]
+#[case::dns_of_no_name("kind: Target\nname: t\ndns: {name: a..b}\n")]
+#[case::dns_of_an_unknown_record("kind: Target\nname: t\ndns: {name: a.b, recordType: AAA}\n")]
+#[case::dns_with_a_server_that_is_none("kind: Target\nname: t\ndns: {name: a.b, server: \"ns:port\"}\n")]
+#[case::dns_with_records_that_can_not_be(
+    "kind: Target\nname: t\ndns: {name: a.b, expectedCodes: NXDOMAIN, minAnswers: 1}\n"
+)]
+#[case::tls_without_a_host("kind: Target\nname: t\ntls: {port: 443}\n")]
+#[case::tls_with_a_url("kind: Target\nname: t\ntls: {host: \"https://a.b/\"}\n")]
+#[case::tls_with_a_ca_for_nothing(
+    "kind: Target\nname: t\ntls: {host: a.b, caFile: ca.pem, verifyChain: false}\n"
+)]
+#[case::tls_with_days_without_a_unit("kind: Target\nname: t\ntls: {host: a.b, minValidFor: 14}\n")]
+#[case::target_with_two_checks("kind: Target\nname: t\ntls: {host: a.b}\ndns: {name: a.b}\n")]
+#[case::target_from_several_nodes("kind: Target\nname: t\ntls: {host: a.b}\nfrom: {nodes: 3, quorum: 2}\n")]
 #[case::bad_indentation("kind: Workload\nname: web\n   process: {command: [a]}\n")]
 #[case::open_bracket("kind: Workload\nname: web\nprocess: {command: [a}\n")]
 #[case::a_tab("kind: Workload\nname: web\nprocess:\n\tcommand: [a]\n")]

@@ -195,6 +195,9 @@ pub fn network_host(check: &Check, own: Option<std::net::IpAddr>) -> Option<Stri
         Check::HttpGet(it) => &it.host,
         Check::TcpSocket(it) => &it.host,
         Check::Grpc(it) => &it.host,
+        // The server that answers is what is reached; the machine's own ones are no address of the check.
+        Check::Dns(it) => return it.server.as_ref().map(|(host, _)| host.clone()),
+        Check::Tls(it) => return Some(it.host.clone()),
         Check::Exec(_) | Check::Notify => return None,
     };
     host.clone().or_else(|| own.map(|own| own.to_string()))

@@ -9,6 +9,7 @@ use super::{
     de::{At, Cx, Field, suggest},
     error::{Code, Problem, Span},
     http::http_get,
+    outside::{dns, tls},
     process::{absolute, command},
     raw::RawTarget,
     raw_probe::{RawGrpc, RawNotify, RawProbe, RawTcpSocket},
@@ -271,11 +272,9 @@ pub(super) fn target_check(raw: RawTarget, whole: Span, cx: &Cx<'_>) -> Option<(
     if let Some((at, message, help)) = exec {
         cx.note(Problem::new(at.span, Code::Conflict, message).help(help));
     }
-    for (field, name) in [(&raw.dns, "dns"), (&raw.tls, "tls"), (&raw.from, "from")] {
-        if let Some(at) = field.as_set() {
-            let message = format!("{name}: not supported by this build of hale");
-            cx.note(Problem::new(at.span, Code::NotSupported, message));
-        }
+    if let Some(at) = raw.from.as_set() {
+        let problem = Problem::new(at.span, Code::NotSupported, "from: not supported by this build of hale");
+        cx.note(problem.help("a target is probed by one node"));
     }
     let default = ProbeTiming {
         initial_delay: Duration::ZERO,
@@ -293,13 +292,15 @@ pub(super) fn target_check(raw: RawTarget, whole: Span, cx: &Cx<'_>) -> Option<(
         failures: raw.failure_threshold,
     };
     let timing = timing.read(default, "", cx);
-    if raw.exec.is_written() || raw.dns.is_written() || raw.tls.is_written() {
+    if raw.exec.is_written() {
         return None;
     }
     let kinds = [
         ("httpGet", raw.http_get.is_written(), raw.http_get.as_set().map(|it| it.span)),
         ("tcpSocket", raw.tcp_socket.is_written(), raw.tcp_socket.as_set().map(|it| it.span)),
         ("grpc", raw.grpc.is_written(), raw.grpc.as_set().map(|it| it.span)),
+        ("dns", raw.dns.is_written(), raw.dns.as_set().map(|it| it.span)),
+        ("tls", raw.tls.is_written(), raw.tls.as_set().map(|it| it.span)),
     ];
     exactly_one(&kinds, whole, "", cx)?;
     let ports = Ports::target();
@@ -307,8 +308,12 @@ pub(super) fn target_check(raw: RawTarget, whole: Span, cx: &Cx<'_>) -> Option<(
         Check::HttpGet(http_get(at, "httpGet.", &ports, cx)?)
     } else if let Some(at) = raw.tcp_socket.set() {
         Check::TcpSocket(tcp_socket(at, "tcpSocket.", &ports, cx)?)
+    } else if let Some(at) = raw.grpc.set() {
+        Check::Grpc(grpc(at, "grpc.", &ports, cx)?)
+    } else if let Some(at) = raw.dns.set() {
+        Check::Dns(dns(at, cx)?)
     } else {
-        Check::Grpc(grpc(raw.grpc.set()?, "grpc.", &ports, cx)?)
+        Check::Tls(tls(raw.tls.set()?, cx)?)
     };
     Some((check, timing))
 }

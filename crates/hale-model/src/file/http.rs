@@ -155,7 +155,7 @@ pub fn parse_url(text: &str) -> Result<(bool, String, u16, String), &'static str
     Ok((tls, host, port, path))
 }
 
-fn host_and_port(authority: &str, default: u16) -> Result<(String, u16), &'static str> {
+pub(super) fn host_and_port(authority: &str, default: u16) -> Result<(String, u16), &'static str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or("has a bracket that is not closed")?;

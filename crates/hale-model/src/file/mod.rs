@@ -9,6 +9,7 @@ mod de;
 mod digest;
 mod error;
 mod http;
+mod outside;
 mod process;
 mod raw;
 mod raw_probe;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     de::Field,
-    raw_probe::{RawGrpc, RawHttpGet, RawProbe, RawTcpSocket},
+    raw_probe::{RawDns, RawGrpc, RawHttpGet, RawProbe, RawTcpSocket, RawTls},
     scalar::{Limit, Many, Seconds, Size, Span, SpanOrOff, Text},
 };
 
@@ -368,12 +368,12 @@ pub(super) struct RawTarget {
     pub(super) tcp_socket: Field<RawTcpSocket>,
     /// The gRPC health service.
     pub(super) grpc: Field<RawGrpc>,
+    /// A question to a name server.
+    pub(super) dns: Field<RawDns>,
+    /// A TLS handshake and a look at the certificate.
+    pub(super) tls: Field<RawTls>,
     #[schemars(skip)]
     pub(super) exec: Field<serde_json::Value>,
-    #[schemars(skip)]
-    pub(super) dns: Field<serde_json::Value>,
-    #[schemars(skip)]
-    pub(super) tls: Field<serde_json::Value>,
     #[schemars(skip)]
     pub(super) from: Field<serde_json::Value>,
     /// From the start of one check to the start of the next. Default: 15.

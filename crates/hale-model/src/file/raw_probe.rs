@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     de::Field,
-    scalar::{PortOrName, Seconds, Text},
+    scalar::{Many, PortOrName, Seconds, Span, Text},
 };
 
 /// A check with a purpose, a period, a timeout and thresholds. Exactly one of `httpGet`, `tcpSocket`, `exec`, `grpc`
@@ -157,3 +157,93 @@ pub(super) struct RawGrpc {
 #[serde(default, deny_unknown_fields, expecting = "an empty mapping: {}")]
 #[schemars(rename = "Notify")]
 pub(super) struct RawNotify {}
+
+/// Which records of a name are asked for.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum RawRecordType {
+    A,
+    Aaaa,
+    Caa,
+    Cname,
+    Mx,
+    Ns,
+    Ptr,
+    Soa,
+    Srv,
+    Txt,
+}
+
+/// How a name server is asked.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawDnsTransport {
+    Udp,
+    Tcp,
+}
+
+/// The code of a name server's answer.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum RawDnsCode {
+    NoError,
+    FormErr,
+    ServFail,
+    NxDomain,
+    NotImp,
+    Refused,
+}
+
+/// A question to a name server.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as {name: www.example.com, server: 192.0.2.53}"
+)]
+#[schemars(rename = "Dns", extend("required" = ["name"]))]
+pub(super) struct RawDns {
+    /// The name asked for; with `recordType: PTR` an address may stand here.
+    pub(super) name: Field<Text>,
+    /// The name server: host or host:port. Default: those of the machine.
+    pub(super) server: Field<Text>,
+    /// Which records. Default: A.
+    pub(super) record_type: Field<RawRecordType>,
+    /// How the server is asked: `udp` (and tcp when the answer did not fit) or `tcp`. Default: udp.
+    pub(super) transport: Field<RawDnsTransport>,
+    /// Whether the server is to ask others. Default: true.
+    pub(super) recursion: Field<bool>,
+    /// Codes of the answer that are success. Default: NOERROR.
+    pub(super) expected_codes: Field<Many<Field<RawDnsCode>>>,
+    /// At least so many records must be in the answer. Default: 1, and 0 where another code than NOERROR is expected.
+    pub(super) min_answers: Field<u32>,
+    /// Values that must be among the records, as in a zone file: `192.0.2.1`, `10 mail.example.com`.
+    pub(super) expected_answers: Field<Many<Field<Text>>>,
+}
+
+/// A TLS handshake, and the certificate that came with it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as {host: www.example.com, minValidFor: 14d}"
+)]
+#[schemars(rename = "Tls", extend("required" = ["host"]))]
+pub(super) struct RawTls {
+    /// The host.
+    pub(super) host: Field<Text>,
+    /// Default: 443.
+    pub(super) port: Field<PortOrName>,
+    /// The name to ask for and to verify. Default: the host.
+    pub(super) server_name: Field<Text>,
+    /// A file of certificates to trust, relative to this file. Default: those of the machine.
+    pub(super) ca_file: Field<Text>,
+    /// For so long the certificates must be valid yet. Default: 14d; 0: valid now is enough.
+    pub(super) min_valid_for: Field<Span>,
+    /// Whether the chain must lead to a certificate that is trusted. Default: true.
+    pub(super) verify_chain: Field<bool>,
+    /// Whether the certificate must be for the name. Default: true.
+    pub(super) verify_name: Field<bool>,
+}
