@@ -88,7 +88,11 @@ struct Server {
 
 impl Server {
     async fn start(snapshot: Option<Vec<proto::Service>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at((std::net::Ipv4Addr::LOCALHOST, 0).into(), snapshot).await
+    }
+
+    async fn start_at(address: SocketAddr, snapshot: Option<Vec<proto::Service>>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let snapshot = Arc::new(Mutex::new(snapshot.map(|services| Snapshot { services })));
         let service = Service { seen: Arc::default(), snapshot };
@@ -279,8 +283,8 @@ async fn without_a_server_it_goes_on_and_the_next_one_s_snapshot_takes_over_at_o
     // The other one's revisions are lower: what a stream says counts, whatever another said before.
     let mut second = service(1, vec![endpoint("web-0", 2, two.address, true)]);
     second.listen = listen.to_string();
-    let other = Server::start(None).await;
-    let following = Following::start(vec![server.url(), other.url()], TOKEN);
+    let other = free().await;
+    let following = Following::start(vec![server.url(), format!("http://{other}")], TOKEN);
     until("both are listened for", || following.gateways.listeners().len() == 2).await;
     let mut client = Client::connect(listen).await;
     assert!(client.get("/").await.ends_with("one"));
@@ -290,7 +294,7 @@ async fn without_a_server_it_goes_on_and_the_next_one_s_snapshot_takes_over_at_o
     assert!(client.get("/").await.ends_with("one"), "it goes on with what it knows");
     assert_eq!(following.gateways.listeners().len(), 2);
 
-    *other.service.snapshot.lock().unwrap() = Some(Snapshot { services: vec![second] });
+    let other = Server::start_at(other, Some(vec![second])).await;
     until("the other tells", || following.connection.borrow().server == Some(other.url())).await;
     assert!(client.get("/").await.ends_with("two"), "the same connection of the client, without a failure");
     until("what is not named is gone", || following.gateways.listeners().len() == 1).await;

@@ -11,12 +11,9 @@
 //! 3. [`Planner::decide`] after changes (gathered for some milliseconds) and at [`Planner::next_deadline`]. The plan
 //!    is written as one transaction. The planner has taken its own plan for done; where the write fails,
 //!    [`Planner::take_back`] undoes that.
-//!
-//! [`Surroundings`] is for every server: what a node must know of others (H20, H21).
 
 mod action;
 mod adopt;
-mod around;
 mod candidates;
 mod check;
 mod draft;
@@ -33,7 +30,6 @@ mod update;
 mod workload;
 
 pub use action::{Action, NodeEdit, Plan, Regranted, TargetEdit, WorkloadEdit};
-pub use around::{Around, Elsewhere, Surroundings};
 pub use candidates::{Score, Verdict};
 pub use check::{Broken, check};
 pub use explain::{Explanation, NodeExplanation, Placed};

@@ -4,9 +4,8 @@ mod world;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use hale_health::Status;
 use hale_model::cluster::*;
-use hale_placement::{Action, Elsewhere, Noun, Surroundings};
+use hale_placement::{Action, Noun};
 use world::World;
 
 fn session(world: &World, node: &str, server: &str, number: u64, state: SessionState) -> Noun {
@@ -130,30 +129,4 @@ fn after_a_restore_what_nodes_run_is_taken_over_and_the_newest_wins() {
             .iter()
             .any(|it| matches!(it, Action::Withdraw(it) if it.generation == placed.generation))
     );
-}
-
-#[test]
-fn a_node_is_told_of_replicas_elsewhere_and_of_what_its_own_depend_on() {
-    let mut world = three();
-    world.apply("{kind: Workload, name: app, replicas: 1, dependsOn: [web], process: {command: [./app]}}");
-    world.advance(Duration::from_secs(5));
-    let mut around = Surroundings::new();
-    let nouns = world.workloads.values().cloned().map(|it| Noun::Workload(Box::new(it)));
-    let placements = world.placements.values().cloned().map(Noun::Placement);
-    let observed = world.observed.values().cloned().map(|it| Noun::Observed(Box::new(it)));
-    nouns.chain(placements).chain(observed).for_each(|it| around.put(it));
-    assert_eq!(around.changes().len(), 3);
-    assert!(around.changes().is_empty(), "only what is new is told");
-    let home = world.placements.values().find(|it| it.workload == "app").unwrap().node.clone();
-    let told = around.of(&home);
-    assert_eq!(told.elsewhere["web"], Elsewhere { ready: 2, restarting: 0 });
-    assert_eq!(told.dependencies["web"], Status::Healthy);
-
-    let mut lost: Vec<_> = world.observed.values().filter(|it| it.workload == "web").cloned().collect();
-    lost.iter_mut().for_each(|it| it.ready = false);
-    lost.into_iter().for_each(|it| around.put(Noun::Observed(Box::new(it))));
-    let changes = around.changes();
-    let (_, told) = changes.iter().find(|(node, _)| *node == home).unwrap();
-    assert_eq!(told.dependencies["web"], Status::Failing);
-    assert_eq!(told.elsewhere["web"].ready, 0);
 }

@@ -245,6 +245,9 @@ impl Planner {
         let revision = numbers.revision;
         let Some(Record::Cluster(mut record)) = record else { return 0 };
         record.epoch += 1;
+        // Agents may hold generations and sessions that were given after the backup: none of them is given again.
+        record.last_generation += JUMP;
+        record.last_session += JUMP;
         let epoch = record.epoch;
         self.put(&key, Some(&Record::Cluster(record).to_json()), revision);
         epoch

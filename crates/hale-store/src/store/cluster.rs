@@ -145,7 +145,8 @@ impl Store {
     }
 
     /// To be called once when the database was restored by its own means, with no server running: raises the epoch of
-    /// the cluster and leaves out numbers that may have been given since the backup. Returns the epoch; 0 when the
+    /// the cluster and leaves out numbers (events, revisions, generations, sessions) that may have been given since the
+    /// backup. Returns the epoch; 0 when the
     /// database knows of no cluster.
     ///
     /// # Errors
