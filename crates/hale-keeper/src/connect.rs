@@ -58,7 +58,7 @@ pub fn launch_or_connect(mut options: LaunchOptions) -> Result<Launched, KeeperE
 
 fn greet(dir: &Path) -> Result<Welcome, KeeperError> {
     let mut link = Link::connect(dir, ANSWERS_WITHIN)?;
-    match link.hello()? {
+    match link.look()? {
         Answer::Welcome(welcome) => Ok(welcome),
         other => Err(KeeperError::NotStarted(format!("a keeper that lives answered a hello with {other:?}"))),
     }

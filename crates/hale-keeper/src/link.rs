@@ -48,8 +48,20 @@ impl Link {
     /// # Errors
     /// The keeper does not answer.
     pub fn hello(&mut self) -> Result<Answer, KeeperError> {
+        self.greet(false)
+    }
+
+    /// Asks who is there, and leaves the agent in its place.
+    ///
+    /// # Errors
+    /// The keeper does not answer.
+    pub fn look(&mut self) -> Result<Answer, KeeperError> {
+        self.greet(true)
+    }
+
+    fn greet(&mut self, only_asks: bool) -> Result<Answer, KeeperError> {
         let release = env!("CARGO_PKG_VERSION").to_owned();
-        self.ask(Op::Hello(Hello { version: VERSION, release, end_with_agent: None }))
+        self.ask(Op::Hello(Hello { version: VERSION, release, end_with_agent: None, only_asks }))
     }
 
     /// Asks and waits for the answer; events that come before it are kept for [`Self::event`].

@@ -116,6 +116,9 @@ pub struct Hello {
     /// Whether everything is to end when this connection does; unset leaves it as the keeper was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_with_agent: Option<bool>,
+    /// Whether this one only asks who is there: it is told no events, and the agent stays the agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_asks: bool,
 }
 
 /// What is to be spawned, all of it resolved by the agent.

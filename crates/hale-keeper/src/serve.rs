@@ -182,6 +182,22 @@ impl Keeper {
     }
 
     fn greet(&mut self, number: u64, hello: &Hello) -> Answer {
+        if !hello.only_asks {
+            self.become_agent(number, hello);
+        }
+        Answer::Welcome(Welcome {
+            version: VERSION,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: self.pid.unsigned_abs(),
+            boot_id: self.boot_id.clone(),
+            mark: self.mark.clone(),
+            ending: self.ending.is_some(),
+            cgroups: self.cgroups.describe(),
+        })
+    }
+
+    /// From now on events are told there.
+    fn become_agent(&mut self, number: u64, hello: &Hello) {
         if let Some(old) = self.agent.replace(number).filter(|old| *old != number)
             && let Some(connection) = self.connections.get_mut(&old)
         {
@@ -193,15 +209,6 @@ impl Keeper {
         if let Some(end) = hello.end_with_agent {
             self.options.end_with_agent = end;
         }
-        Answer::Welcome(Welcome {
-            version: VERSION,
-            release: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: self.pid.unsigned_abs(),
-            boot_id: self.boot_id.clone(),
-            mark: self.mark.clone(),
-            ending: self.ending.is_some(),
-            cgroups: self.cgroups.describe(),
-        })
     }
 
     fn list(&self) -> Vec<InstanceState> {

@@ -6,7 +6,7 @@ use std::{fs, time::Instant};
 
 use common::{Kept, PATIENCE, is_alive, kill, options, wait_for};
 use hale_keeper::{
-    KeeperError, end_leftovers, launch, procfs,
+    KeeperError, Link, end_leftovers, launch, procfs,
     protocol::{Answer, Empty, Event, InstanceState, Op},
 };
 use rstest::rstest;
@@ -42,6 +42,17 @@ fn everything_ends_with_its_agent_if_it_was_told_so(#[values(true, false)] cgrou
 fn cgroups_left(kept: &Kept) -> Vec<String> {
     let bases = fs::read_to_string(kept.path("run/cgroups")).unwrap_or_default();
     bases.lines().filter(|it| std::path::Path::new(it).exists()).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn whoever_only_asks_who_is_there_does_not_take_the_place_of_the_agent() {
+    let mut kept = Kept::new(|_| {});
+    let pid = kept.script("web-0", "exec sleep 1000").pid;
+    let mut other = Link::connect(kept.dir(), PATIENCE).unwrap();
+    assert!(matches!(other.look().unwrap(), Answer::Welcome(_)));
+    drop(other);
+    kill(pid, "KILL");
+    assert_eq!(kept.ended("web-0").signal, Some(9), "the agent is told as before");
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Connection {
             Self { reader: BufReader::with_capacity(64 * 1024, reader), writer, line: Vec::new() };
         let end_with_agent = Some(keeper.options.keeper.end_with_agent);
         let release = env!("CARGO_PKG_VERSION").to_owned();
-        let hello = Op::Hello(Hello { version: VERSION, release, end_with_agent });
+        let hello = Op::Hello(Hello { version: VERSION, release, end_with_agent, only_asks: false });
         connection.send(0, hello).await.map_err(failed)?;
         loop {
             match connection.next().await.map_err(failed)? {
