@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use hale_health::{OnExhausted, ProbeKind, RestartMode};
 
-use crate::spec::{Check, Probe, Workload};
+use crate::spec::{Check, Container, ContainerFrom, Probe, Pull, Run, Workload};
 
 /// A longer wait than this before a check has failed makes detection slow.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3);
@@ -59,11 +59,17 @@ pub fn lint(workload: &Workload) -> Vec<Warning> {
         warn("no_readiness", "service", message, "add a readinessProbe");
     }
     if workload.replicas > 1
-        && let Some(port) = workload.ports.iter().find(|it| it.port != 0)
+        && let Some(port) = workload.fixed_ports().next()
     {
-        let message =
-            format!("{} replicas on one machine can't all bind port {}", workload.replicas, port.port);
-        warn("fixed_port", "ports", message, "use port: 0 and $(PORT)");
+        let message = format!("{} replicas on one machine can't all bind port {port}", workload.replicas);
+        let help = match &workload.run {
+            Run::Process(_) => "use port: 0 and $(PORT)",
+            Run::Container(_) => "use hostPort: 0",
+        };
+        warn("fixed_port", "ports", message, help);
+    }
+    if let Run::Container(container) = &workload.run {
+        lint_container(container, &mut warn);
     }
     if let Some(service) = &workload.service {
         if service.panic_threshold > 0 {
@@ -76,6 +82,16 @@ pub fn lint(workload: &Workload) -> Vec<Warning> {
         }
     }
     all
+}
+
+fn lint_container(container: &Container, warn: &mut impl FnMut(&'static str, &str, String, &str)) {
+    let ContainerFrom::Image { image, pull } = &container.from else { return };
+    let name = image.rsplit('/').next().unwrap_or(image);
+    let floats = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+    if floats && *pull == Pull::Always {
+        let message = "what runs changes with the registry, and an update can't be taken back".into();
+        warn("image_floats", "container.image", message, "name a version: web:1.2");
+    }
 }
 
 fn probes(workload: &Workload) -> impl Iterator<Item = (ProbeKind, &Probe)> {

@@ -62,6 +62,18 @@ impl Workload {
         self.run != new.run || self.ports != new.ports || self.resources != new.resources
     }
 
+    /// The ports of a node that one replica takes for itself: two of it can't be on one node.
+    pub fn fixed_ports(&self) -> impl Iterator<Item = u16> {
+        let on_host = match &self.run {
+            Run::Process(_) => true,
+            Run::Container(container) => container.network.as_deref() == Some("host"),
+        };
+        self.ports
+            .iter()
+            .filter_map(move |it| if on_host { Some(it.port) } else { it.host_port })
+            .filter(|it| *it != 0)
+    }
+
     /// The port of this name.
     #[must_use]
     pub fn port(&self, name: &str) -> Option<&Port> {

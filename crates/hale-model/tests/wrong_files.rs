@@ -67,6 +67,7 @@ const HEAD: &str = "kind: Workload\nname: web\nprocess: {command: [./web]}\n";
 #[case::depends_on_itself("dependsOn: [web]\n")]
 #[case::the_same_field_twice("replicas: 1\nreplicas: 2\n")]
 #[case::grace_on_readiness("readinessProbe: {tcpSocket: {port: 80}, terminationGracePeriodSeconds: 1}\n")]
+#[case::published_port_of_a_process("ports: [{name: http, port: 0, hostPort: 80}]\n")]
 #[case::tls_without_https("livenessProbe: {httpGet: {port: 80, caFile: ca.pem}}\n")]
 fn a_workload_with(#[context] context: Context, #[case] rest: &str) {
     let name = context.description.unwrap_or("case").to_owned();
@@ -78,7 +79,9 @@ fn a_workload_with(#[context] context: Context, #[case] rest: &str) {
 #[case::unknown_kind("kind: workload\nname: web\n")]
 #[case::kubernetes_kind("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n")]
 #[case::responder("kind: Responder\nname: triage\n")]
-#[case::a_container("kind: Workload\nname: web\ncontainer: {image: nginx}\n")]
+#[case::process_and_container(
+    "kind: Workload\nname: web\nprocess: {command: [a]}\ncontainer: {image: nginx}\n"
+)]
 #[case::no_name("kind: Workload\nprocess: {command: [a]}\n")]
 #[case::name_that_is_no_label("kind: Workload\nname: My_Web.App\nprocess: {command: [a]}\n")]
 #[case::nothing_to_run("kind: Workload\nname: web\n")]
@@ -128,6 +131,47 @@ fn a_workload_with(#[context] context: Context, #[case] rest: &str) {
 fn a_file_with(#[context] context: Context, #[case] text: &str) {
     let name = context.description.unwrap_or("case").to_owned();
     insta::assert_snapshot!(name, said_of(text.as_bytes()));
+}
+
+/// The head of a workload that is right once its image is given.
+const IMAGE: &str = "kind: Workload\nname: web\ncontainer:\n  ";
+
+#[rstest]
+#[case::no_image("pull: always\n")]
+#[case::image_and_adopt("image: nginx\n  adopt: {label: autoheal}\n")]
+#[case::image_that_is_a_url("image: https://registry.example.com/web\n")]
+#[case::image_with_capitals("image: Registry.example.com:5000/Team/web:V2\n")]
+#[case::image_with_spaces("image: docker run nginx\n")]
+#[case::unknown_pull_policy("image: nginx\n  pull: IfNotPresent\n")]
+#[case::adopt_without_a_label("adopt: {}\n")]
+#[case::adopt_with_what_has_no_effect(
+    "adopt: {label: autoheal=true}\n  env: {A: b}\n  user: root\nresources: {memory: 64Mi}\nports: [{name: http, port: 80, hostPort: 8080}]\n"
+)]
+#[case::container_command_as_one_word("image: nginx\n  command: [\"nginx -g\"]\n")]
+#[case::relative_path_inside("image: nginx\n  workingDir: app\n")]
+#[case::volume_without_a_target("image: nginx\n  volumes: [./data]\n")]
+#[case::volume_at_home("image: nginx\n  volumes: [\"~/data:/data\"]\n")]
+#[case::volume_with_unknown_options("image: nginx\n  volumes: [\"./data:/data:ro,z\"]\n")]
+#[case::volume_in_full_with_a_slip(
+    "image: nginx\n  volumes: [{source: ./a, target: /a, readonly: true}, {source: b}]\n"
+)]
+#[case::two_volumes_in_one_place("image: nginx\n  volumes: [\"a:/data\", \"./b:/data/\"]\n")]
+#[case::a_label_of_hale("image: nginx\n  labels: {hale.workload: x}\n")]
+#[case::secret_and_plain_environment("image: nginx\n  env: {A: b}\n  secretEnv: {A: c}\n")]
+#[case::ulimit_that_engines_lack("image: nginx\n  ulimits: {as: 64Mi}\n")]
+#[case::healthcheck_that_is_no_switch("image: nginx\n  healthcheck: {test: [CMD, true]}\n")]
+#[case::container_port_of_zero("image: nginx\nports: [{name: http}, {name: admin, port: 0}]\n")]
+#[case::published_on_one_port_twice(
+    "image: nginx\nports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080}]\n"
+)]
+#[case::published_from_the_network_of_the_host(
+    "image: nginx\n  network: host\nports: [{name: a, port: 80, hostPort: 0}]\n"
+)]
+#[case::notify_in_a_container("image: nginx\nlivenessProbe: {notify: {}}\n")]
+#[case::field_of_a_process("image: nginx\n  group: www\n")]
+fn a_container_with(#[context] context: Context, #[case] rest: &str) {
+    let name = context.description.unwrap_or("case").to_owned();
+    insta::assert_snapshot!(name, said_of(format!("{IMAGE}{rest}").as_bytes()));
 }
 
 #[test]

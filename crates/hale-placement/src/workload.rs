@@ -43,7 +43,7 @@ impl Spec {
             reason = "CPUs are few and positive"
         )]
         let cpu = (declared.resources.cpu.unwrap_or_default() * 1000.0).ceil() as u64;
-        let ports = declared.ports.iter().map(|it| it.port).filter(|port| *port != 0).collect();
+        let ports = declared.fixed_ports().collect();
         let demand = Demand { cpu, memory: declared.resources.memory.unwrap_or_default(), ports };
         Some(Self { digest: document.digest.clone(), features: document.features(), declared, demand })
     }

@@ -1,22 +1,21 @@
 //! Raw forms to validated values: every rule that one document can break by itself.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use hale_health::{DampingPolicy, Mode, ProbeKind, ReplicaPolicy, StopPolicy, WorkloadPolicy};
 
 use super::{
     check::{Ports, probe, target_check},
+    container::{self, container},
     de::{At, Cx, Field},
     error::{Code, Problem, Span},
+    ports::ports,
     process::process,
     raw::{
-        RawBalance, RawDisconnect, RawFlapping, RawMode, RawPlacement, RawPort, RawProtocol, RawResources,
+        RawBalance, RawDisconnect, RawFlapping, RawMode, RawPlacement, RawProcess, RawProtocol, RawResources,
         RawRollout, RawService, RawTarget, RawWorkload,
     },
+    raw_container::RawContainer,
     restart::restart,
     scalar::Text,
 };
@@ -39,13 +38,15 @@ pub(super) struct Placed<T> {
 /// Makes a workload of what was written. Mistakes are noted; the value counts only when there were none.
 pub(super) fn workload(raw: RawWorkload, whole: Span, digest: String, cx: &Cx<'_>) -> Placed<Workload> {
     let (name, name_span) = name(raw.name, whole, "workload", cx);
-    let run = run(raw.process, &raw.container, whole, &name, cx);
+    let run = run(raw.process, raw.container, whole, &name, cx);
     let replicas = u32::from(raw.replicas.as_set().map_or(1, |at| at.value));
     if let Some(at) = raw.replicas.as_set().filter(|at| at.value > MAX_REPLICAS) {
         cx.note(invalid(at.span, format!("replicas: at most {MAX_REPLICAS}, found {}", at.value)));
     }
-    let ports = ports(raw.ports, cx);
+    let ports = ports(raw.ports, &run, cx);
     let known = Ports::of(&ports);
+    let asked = [&raw.startup_probe, &raw.liveness_probe, &raw.readiness_probe];
+    container::fits(&run, asked, raw.resources.as_set(), cx);
     let startup = raw.startup_probe.set().and_then(|it| probe(it, ProbeKind::Startup, &known, cx));
     let liveness = raw.liveness_probe.set().and_then(|it| probe(it, ProbeKind::Liveness, &known, cx));
     let readiness = raw.readiness_probe.set().and_then(|it| probe(it, ProbeKind::Readiness, &known, cx));
@@ -158,60 +159,45 @@ fn name(field: Field<Text>, whole: Span, of: &str, cx: &Cx<'_>) -> (String, Span
 }
 
 fn run(
-    process_field: Field<super::raw::RawProcess>,
-    container: &Field<serde_json::Value>,
+    process_field: Field<RawProcess>,
+    container_field: Field<RawContainer>,
     whole: Span,
     name: &str,
     cx: &Cx<'_>,
 ) -> Run {
-    if let Field::Set(at) = container {
-        cx.note(
-            Problem::new(at.span, Code::NotSupported, "container: not supported by this build of hale")
-                .help("run it as a process for now"),
-        );
-    } else if matches!(process_field, Field::Absent) {
-        let of = if name.is_empty() { "this workload".to_owned() } else { format!("workload {name}") };
-        cx.note(
-            missing(whole, format!("process: missing, {of} has nothing to run"))
-                .help("for example process: {command: [\"./web\"]}"),
-        );
+    if process_field.is_written()
+        && let Some(at) = container_field.as_set()
+    {
+        let problem = Problem::new(at.span, Code::Conflict, "process and container, expected one of them");
+        cx.note(problem.help("a replica is a process of this machine or a container, not both"));
     }
-    let empty = || Process {
+    match (process_field, container_field) {
+        (Field::Set(at), _) => Run::Process(process(at, cx)),
+        (_, Field::Set(at)) => Run::Container(container(at, cx)),
+        (Field::Absent, Field::Absent) => {
+            let of = if name.is_empty() { "this workload".to_owned() } else { format!("workload {name}") };
+            cx.note(
+                missing(whole, format!("process: missing, {of} has nothing to run"))
+                    .help("for example process: {command: [\"./web\"]}, or container: {image: nginx}"),
+            );
+            Run::Process(empty(cx))
+        }
+        _ => Run::Process(empty(cx)),
+    }
+}
+
+/// Stands for what could not be read; why is noted.
+fn empty(cx: &Cx<'_>) -> Process {
+    Process {
         command: Vec::new(),
-        env: Default::default(),
-        secret_env: Default::default(),
+        env: BTreeMap::new(),
+        secret_env: BTreeMap::new(),
         env_from: Vec::new(),
         working_dir: cx.dir.to_path_buf(),
         user: None,
         group: None,
-        ulimits: Default::default(),
-    };
-    Run::Process(process_field.set().map_or_else(empty, |at| process(at, cx)))
-}
-
-fn ports(field: Field<Vec<Field<RawPort>>>, cx: &Cx<'_>) -> Vec<Port> {
-    let mut seen = BTreeSet::new();
-    let mut ports: Vec<Port> = Vec::new();
-    for at in field.value().unwrap_or_default().into_iter().filter_map(Field::set) {
-        let Some(name) = at.value.name.as_set() else {
-            if !at.value.name.is_written() {
-                cx.note(
-                    missing(at.span, "ports: a port has no name").help("for example {name: http, port: 0}"),
-                );
-            }
-            continue;
-        };
-        let port = at.value.port.as_set().map_or(0, |at| at.value);
-        let label = label(name, "ports: a port's name", cx);
-        if !seen.insert(label.clone()) {
-            cx.note(Problem::new(name.span, Code::Duplicate, format!("ports: two ports are named {label}")));
-        }
-        if port != 0 && ports.iter().any(|it| it.port == port) {
-            cx.note(Problem::new(at.span, Code::Duplicate, format!("ports: {port} is given to two ports")));
-        }
-        ports.push(Port { name: label, port, host_port: None });
+        ulimits: BTreeMap::new(),
     }
-    ports
 }
 
 fn resources(raw: RawResources, cx: &Cx<'_>) -> Resources {

@@ -4,14 +4,17 @@
 //! → checks that need all documents of all files (`together`). Nothing here does I/O but reading the given files.
 
 mod check;
+mod container;
 mod convert;
 mod de;
 mod digest;
 mod error;
 mod http;
 mod outside;
+mod ports;
 mod process;
 mod raw;
+mod raw_container;
 mod raw_probe;
 mod restart;
 mod scalar;

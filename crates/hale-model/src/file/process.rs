@@ -10,7 +10,7 @@ use super::{
     de::{At, Cx, Field, shorten, suggest},
     error::{Code, Problem, Span},
     raw::{RawEnvFrom, RawProcess, RawUlimit},
-    scalar::Text,
+    scalar::{Many, Text},
 };
 use crate::spec::Process;
 
@@ -35,34 +35,16 @@ const ULIMITS: [&str; 15] = [
 
 pub(super) fn process(at: At<RawProcess>, cx: &Cx<'_>) -> Process {
     let At { span, value: raw } = at;
-    let mut env = environment(raw.env, "process.env", cx);
-    let secret_env = environment(raw.secret_env, "process.secretEnv", cx);
-    for name in secret_env.keys() {
-        if env.remove(name).is_some() {
-            cx.note(Problem::new(
-                span,
-                Code::Conflict,
-                format!("process: {name} is in env and in secretEnv"),
-            ));
-        }
-    }
+    let (env, secret_env) = environments(raw.env, raw.secret_env, span, "process", cx);
     Process {
         command: command(raw.command, span, "process.command", cx),
         env,
         secret_env,
-        env_from: raw
-            .env_from
-            .value()
-            .map(|it| it.0)
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(Field::set)
-            .filter_map(|at| env_file(at, cx))
-            .collect(),
+        env_from: env_files(raw.env_from, "process", cx),
         working_dir: raw.working_dir.value().map_or_else(|| cx.dir.to_path_buf(), |it| absolute(&it.0, cx)),
         user: raw.user.set().and_then(|at| nonempty(at, "process.user", cx)),
         group: raw.group.set().and_then(|at| nonempty(at, "process.group", cx)),
-        ulimits: ulimits(raw.ulimits, cx),
+        ulimits: ulimits(raw.ulimits, "process", cx),
     }
 }
 
@@ -96,6 +78,25 @@ pub(super) fn command(field: Field<Vec<Text>>, whole: Span, what: &str, cx: &Cx<
     }
 }
 
+/// What is shown and what is not, as two.
+pub(super) fn environments(
+    env: Field<BTreeMap<String, Field<Text>>>,
+    secret: Field<BTreeMap<String, Field<Text>>>,
+    whole: Span,
+    of: &str,
+    cx: &Cx<'_>,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let mut env = environment(env, &format!("{of}.env"), cx);
+    let secret = environment(secret, &format!("{of}.secretEnv"), cx);
+    for name in secret.keys() {
+        if env.remove(name).is_some() {
+            let message = format!("{of}: {name} is in env and in secretEnv");
+            cx.note(Problem::new(whole, Code::Conflict, message));
+        }
+    }
+    (env, secret)
+}
+
 fn environment(
     field: Field<BTreeMap<String, Field<Text>>>,
     what: &str,
@@ -126,18 +127,23 @@ fn environment(
     all
 }
 
-fn env_file(at: At<RawEnvFrom>, cx: &Cx<'_>) -> Option<PathBuf> {
+pub(super) fn env_files(field: Field<Many<Field<RawEnvFrom>>>, of: &str, cx: &Cx<'_>) -> Vec<PathBuf> {
+    let entries = field.value().map(|it| it.0).unwrap_or_default().into_iter().filter_map(Field::set);
+    entries.filter_map(|at| env_file(at, of, cx)).collect()
+}
+
+fn env_file(at: At<RawEnvFrom>, of: &str, cx: &Cx<'_>) -> Option<PathBuf> {
     match at.value.file {
         Field::Set(file) => Some(absolute(&file.value.0, cx)),
         Field::Bad => None,
         Field::Absent => {
-            cx.note(missing(at.span, "process.envFrom: an entry without a file"));
+            cx.note(missing(at.span, format!("{of}.envFrom: an entry without a file")));
             None
         }
     }
 }
 
-fn nonempty(at: At<Text>, what: &str, cx: &Cx<'_>) -> Option<String> {
+pub(super) fn nonempty(at: At<Text>, what: &str, cx: &Cx<'_>) -> Option<String> {
     if at.value.0.is_empty() {
         cx.note(invalid(at.span, format!("{what}: is empty")));
         return None;
@@ -145,7 +151,11 @@ fn nonempty(at: At<Text>, what: &str, cx: &Cx<'_>) -> Option<String> {
     Some(at.value.0)
 }
 
-fn ulimits(field: Field<BTreeMap<String, Field<RawUlimit>>>, cx: &Cx<'_>) -> BTreeMap<String, (u64, u64)> {
+pub(super) fn ulimits(
+    field: Field<BTreeMap<String, Field<RawUlimit>>>,
+    of: &str,
+    cx: &Cx<'_>,
+) -> BTreeMap<String, (u64, u64)> {
     let Field::Set(At { span, value }) = field else { return BTreeMap::new() };
     let mut all = BTreeMap::new();
     for (name, limit) in value {
@@ -154,8 +164,8 @@ fn ulimits(field: Field<BTreeMap<String, Field<RawUlimit>>>, cx: &Cx<'_>) -> BTr
                 span,
                 Code::UnknownField,
                 match suggest(&name, ULIMITS) {
-                    Some(meant) => format!("process.ulimits.{name}: unknown limit, did you mean {meant}?"),
-                    None => format!("process.ulimits.{name}: unknown limit"),
+                    Some(meant) => format!("{of}.ulimits.{name}: unknown limit, did you mean {meant}?"),
+                    None => format!("{of}.ulimits.{name}: unknown limit"),
                 },
             );
             cx.note(problem.help(format!("there are {}", ULIMITS.join(", "))));
@@ -170,8 +180,13 @@ fn ulimits(field: Field<BTreeMap<String, Field<RawUlimit>>>, cx: &Cx<'_>) -> BTr
                 all.insert(name, (soft.0, hard.0));
             }
             _ => cx.note(
-                invalid(at.span, format!("process.ulimits.{name}: expected one number, or soft and hard with soft not above hard"))
-                    .help("for example 1024 or [1024, 4096]"),
+                invalid(
+                    at.span,
+                    format!(
+                        "{of}.ulimits.{name}: expected one number, or soft and hard with soft not above hard"
+                    ),
+                )
+                .help("for example 1024 or [1024, 4096]"),
             ),
         }
     }

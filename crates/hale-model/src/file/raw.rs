@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{
     de::Field,
+    raw_container::RawContainer,
     raw_probe::{RawDns, RawGrpc, RawHttpGet, RawProbe, RawTcpSocket, RawTls},
     scalar::{Limit, Many, Seconds, Size, Span, SpanOrOff, Text},
 };
@@ -38,7 +39,7 @@ pub(super) enum ApiVersion {
     deny_unknown_fields,
     expecting = "a mapping of the fields of a workload"
 )]
-#[schemars(rename = "Workload", extend("required" = ["kind", "name", "process"]))]
+#[schemars(rename = "Workload", extend("required" = ["kind", "name"], "oneOf" = [{"required": ["process"]}, {"required": ["container"]}]))]
 pub(super) struct RawWorkload {
     pub(super) api_version: Field<ApiVersion>,
     pub(super) kind: Field<WorkloadKind>,
@@ -46,12 +47,11 @@ pub(super) struct RawWorkload {
     pub(super) name: Field<Text>,
     /// How many replicas are wanted. Default: 1.
     pub(super) replicas: Field<u16>,
-    /// A process of this machine.
+    /// A process of this machine; or `container`.
     pub(super) process: Field<RawProcess>,
-    /// A container (not supported by this build).
-    #[schemars(skip)]
-    pub(super) container: Field<serde_json::Value>,
-    /// The ports of a replica. Each is given to the process as `PORT_<NAME>`, the first one as `PORT`.
+    /// A container of an engine on this machine (Docker, Podman); or `process`.
+    pub(super) container: Field<RawContainer>,
+    /// The ports of a replica. Each is given to a process as `PORT_<NAME>`, the first one as `PORT`.
     pub(super) ports: Field<Vec<Field<RawPort>>>,
     /// Limits of a replica.
     pub(super) resources: Field<RawResources>,
@@ -135,13 +135,21 @@ pub(super) struct RawUlimit(pub(super) Many<Limit>);
 
 /// A port of a replica.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "a mapping such as {name: http, port: 0}")]
+#[serde(
+    rename_all = "camelCase",
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as {name: http, port: 0}"
+)]
 #[schemars(rename = "Port", extend("required" = ["name"]))]
 pub(super) struct RawPort {
     /// Its name.
     pub(super) name: Field<Text>,
-    /// Its number; 0 (the default): hale picks a free one per replica.
+    /// Its number; 0 (the default): hale picks a free one per replica. Of a container: the number inside, never 0.
     pub(super) port: Field<u16>,
+    /// The port of this machine that a container's is published on; 0: hale picks a free one per replica. Default:
+    /// not published, the replica is reached by the container's own address.
+    pub(super) host_port: Field<u16>,
 }
 
 /// Limits of a replica.

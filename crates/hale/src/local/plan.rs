@@ -89,18 +89,18 @@ fn workload(it: &Workload) -> WorkloadPlan {
         recover: Some(times.recover.into()),
     };
     let mut probes: Vec<ProbeRow> = plan(&it.policy).into_iter().map(row).collect();
-    probes.push(exit(&it.policy));
+    probes.push(exit(&it.policy, it.run.runtime()));
     WorkloadPlan { name: it.name.clone(), probes }
 }
 
 /// The kernel says when a process ends (H13): it is known, and out of traffic, at once; the backoff is all the wait.
-fn exit(policy: &ReplicaPolicy) -> ProbeRow {
+fn exit(policy: &ReplicaPolicy, runtime: &'static str) -> ProbeRow {
     let at_once = Times { best_seconds: 0.0, worst_seconds: 0.0 };
     let backoff = &policy.restart.backoff;
     let restart = Span { best: backoff.initial, worst: backoff.max.max(backoff.initial) };
     ProbeRow {
         probe: "exit".to_owned(),
-        check: "process",
+        check: runtime,
         detect: at_once,
         gate: Some(at_once),
         restart: (policy.restart.mode != RestartMode::Never).then(|| restart.into()),

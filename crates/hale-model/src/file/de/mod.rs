@@ -34,6 +34,7 @@ pub(super) use self::{
 
 const FIELD: &str = "$hale::field";
 pub(super) const MANY: &str = "$hale::many";
+pub(super) const TEXT_OR: &str = "$hale::text_or";
 
 /// Reads a raw form. `None`: it is so wrong that there is nothing to look at; why is noted.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(node: &Node, cx: &Cx<'_>) -> Option<T> {
@@ -244,6 +245,7 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
             FIELD => visitor.visit_seq(FieldParts { step: 0, of: self }),
             MANY if matches!(self.node.kind, Kind::Seq(_)) => self.deserialize_seq(visitor),
             MANY => visitor.visit_seq(One(Some(self))),
+            TEXT_OR if !matches!(self.node.kind, Kind::Map(_)) => self.deserialize_str(visitor),
             _ => visitor.visit_newtype_struct(self),
         }
     }
