@@ -18,5 +18,6 @@ mod tls;
 
 pub use checker::{Checker, CompileError};
 pub use engine::{Counters, Deliver, Engine, EngineOptions, Finished, ProbeHandle, Registration, Start};
+pub use exec::{Commands, Inside, MARK, Ran, RanEnd, kill_marked};
 pub use result::{CheckResult, MAX_SNIPPET, Timings};
 pub use subject::{Subject, User};

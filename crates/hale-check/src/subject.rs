@@ -9,7 +9,7 @@ use std::{
 
 use hale_model::spec::PortRef;
 
-use crate::CompileError;
+use crate::{CompileError, Inside};
 
 /// What a check needs to know of the replica it asks. For a target all of it is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Subject {
     pub working_dir: Option<PathBuf>,
     /// Whom its `exec` checks run as; the agent's own user when absent.
     pub user: Option<User>,
+    /// What runs its `exec` checks, where that is not this process: then environment, directory and user are its affair.
+    pub inside: Option<Inside>,
 }
 
 /// A user and group by number.

@@ -81,6 +81,10 @@ fn held_and_ended(data: &EventData) -> String {
         EventData::ReplicaWouldHave(it) => {
             format!("would {} (observing only): {}", it.action, it.reason)
         }
+        EventData::ReplicaOutOfMemory(it) => match it.limit_bytes {
+            Some(limit) => format!("out of memory: something of it was killed at its limit of {limit} bytes"),
+            None => "out of memory: something of it was killed".to_owned(),
+        },
         EventData::ReplicaProberError(it) => format!("{} could not be checked: {}", it.probe, it.detail),
         EventData::WorkloadApplied(it) => format!("{}, {} replicas asked for", it.change, it.replicas),
         EventData::TargetProbeFailed(it) => {

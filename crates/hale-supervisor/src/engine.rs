@@ -169,6 +169,7 @@ fn compile(ask: &Ask) -> Result<Checker, CompileError> {
         subject.env.clone_from(&surroundings.env);
         subject.working_dir = Some(surroundings.working_dir.clone());
         subject.user = surroundings.user.map(|(uid, gid)| User { uid, gid });
+        subject.inside.clone_from(&surroundings.inside);
     }
     Checker::compile(&ask.probe.check, &subject)
 }

@@ -10,6 +10,7 @@ pub mod ports;
 pub mod prober;
 pub mod process;
 pub mod runtime;
+pub mod runtimes;
 pub mod sim;
 pub mod sink;
 pub mod supervisor;

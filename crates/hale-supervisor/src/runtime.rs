@@ -12,6 +12,8 @@ use hale_model::{event::Forensics, spec::Workload};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+pub use hale_check::{Commands, Inside, Ran, RanEnd};
+
 use crate::process::Masker;
 
 /// A future that a trait object can return.
@@ -48,6 +50,8 @@ pub struct Started {
     pub container_id: Option<String>,
     /// Where it is reached.
     pub address: IpAddr,
+    /// Its ports by name as they are reached, where that is only known now; empty: those of its [`Launch`].
+    pub ports: BTreeMap<String, u16>,
     /// What commands of its `exec` checks run in (H8), where those are processes of this machine.
     pub surroundings: Option<Arc<Surroundings>>,
 }
@@ -63,6 +67,8 @@ pub struct Surroundings {
     pub user: Option<(u32, u32)>,
     /// Takes the secrets of the environment out of what is shown of a check (N4).
     pub masker: Arc<Masker>,
+    /// What runs the commands, where that is not this process: then all of the above but the masker is its affair.
+    pub inside: Option<Inside>,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -71,6 +77,7 @@ impl std::fmt::Debug for Surroundings {
             .field("env", &format_args!("{} variables", self.env.len()))
             .field("working_dir", &self.working_dir)
             .field("user", &self.user)
+            .field("inside", &self.inside)
             .finish()
     }
 }
@@ -80,7 +87,9 @@ impl std::fmt::Debug for Surroundings {
 #[error("{detail}")]
 pub struct SpawnError {
     /// A stable word for it: `not_found`, `not_executable`, `no_such_user`, `not_allowed`, `no_such_directory`,
-    /// `env_file`, `port_unavailable`, `limits`, `runtime_unavailable`, `internal`.
+    /// `env_file`, `port_unavailable`, `limits`, `runtime_unavailable`, `internal`; of a container also
+    /// `image_not_found`, `image_pull_denied`, `registry_unreachable`, `image_pull_failed`, `image_missing`,
+    /// `no_such_container`, `create_failed`.
     pub code: &'static str,
     /// What was tried, on what, and what came back.
     pub detail: String,
@@ -120,6 +129,22 @@ pub enum RuntimeEvent {
         value: String,
         /// When, on the driver's scale.
         at: Time,
+    },
+    /// The runtime itself checks the instance, and says how it is (N5): told on every change, and after adoption.
+    Health {
+        /// Which run.
+        id: InstanceId,
+        /// Whether it is well.
+        healthy: bool,
+        /// Who says so, and what was seen.
+        detail: String,
+        /// When, on the driver's scale.
+        at: Time,
+    },
+    /// The kernel killed something of the instance for want of memory; if that was its main process, its end follows.
+    OutOfMemory {
+        /// Which run.
+        id: InstanceId,
     },
 }
 
@@ -162,6 +187,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// Its name in status and events: `process`, `container`.
     fn name(&self) -> &'static str;
 
+    /// The name of what runs this workload, where there are several.
+    fn name_for(&self, _: &Workload) -> &'static str {
+        self.name()
+    }
+
     /// Starts a replica. Returns once it is running (its program is executing) or has failed to.
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Started, SpawnError>>;
 
@@ -169,6 +199,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// left of it. Returns at once; [`RuntimeEvent::Exited`] and [`RuntimeEvent::Gone`] tell the rest. A second call
     /// with a shorter grace hurries. An instance that is gone already is told gone again.
     fn stop(&self, id: &InstanceId, signal: i32, grace: Duration);
+
+    /// The replica is not wanted any more: ends its instance as [`Self::stop`] does, or, where somebody else made it, lets
+    /// it be and tells it gone.
+    fn release(&self, id: &InstanceId, signal: i32, grace: Duration) {
+        self.stop(id, signal, grace);
+    }
 
     /// What happens by itself. Can be taken once; `None` after.
     fn events(&self) -> Option<mpsc::Receiver<RuntimeEvent>>;

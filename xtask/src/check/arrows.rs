@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hale-check", &["hale-model", "hale-health"]),
     ("hale-api", &["hale-model", "hale-health"]),
     ("hale-supervisor", &["hale-check", "hale-keeper", "hale-model", "hale-health"]),
+    ("hale-container", &["hale-supervisor", "hale-check", "hale-keeper", "hale-model", "hale-health"]),
     ("hale-store", &["hale-api", "hale-model", "hale-health"]),
     ("hale-gateway", &["hale-api", "hale-model", "hale-health"]),
     ("hale-placement", &["hale-model", "hale-health"]),
@@ -29,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "hale",
         &[
             "hale-agent",
+            "hale-container",
             "hale-server",
             "hale-gateway",
             "hale-supervisor",

@@ -5,6 +5,7 @@
 //! mark: children that left the group by `setsid` too. The group is killed before its leader is reaped, so that the
 //! number of the group can't have passed to somebody else meanwhile.
 
+mod inside;
 mod kill;
 
 use std::{
@@ -32,6 +33,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::{
+    inside::{Commands, Inside, Ran, RanEnd},
+    kill::marked as kill_marked,
+};
 use crate::{
     CompileError, Subject, User,
     net::Trace,
@@ -39,7 +44,7 @@ use crate::{
 };
 
 /// The environment variable by which what a check started is found again.
-const MARK: &str = "HALE_CHECK";
+pub const MARK: &str = "HALE_CHECK";
 
 /// How long a killed command may take to be gone before the check stops waiting for it.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
@@ -51,6 +56,7 @@ pub(crate) struct ExecCheck {
     env: Vec<(String, String)>,
     working_dir: Option<PathBuf>,
     user: Option<User>,
+    inside: Option<Inside>,
 }
 
 /// How a command ended.
@@ -74,10 +80,14 @@ impl ExecCheck {
             env: subject.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             working_dir: subject.working_dir.clone(),
             user: subject.user,
+            inside: subject.inside.clone(),
         })
     }
 
     pub(crate) async fn run(&self, timeout: Duration) -> CheckResult {
+        if let Some(inside) = &self.inside {
+            return inside.check(&self.command, timeout).await;
+        }
         // A task of its own: dropping this future must still kill and reap.
         let cancelled = CancellationToken::new();
         let cancel = cancelled.clone().drop_guard();

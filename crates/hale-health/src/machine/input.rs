@@ -144,6 +144,16 @@ pub enum Input {
         /// Which start.
         incarnation: Incarnation,
     },
+    /// What runs it checks it by itself (a container's own HEALTHCHECK), and says how it is: one more liveness source.
+    /// It has thresholds of its own, so that one word is enough.
+    Reported {
+        /// Which start.
+        incarnation: Incarnation,
+        /// Whether it is well.
+        healthy: bool,
+        /// Who says so, and what was seen.
+        detail: String,
+    },
     /// A person pauses it, or one probe of it.
     Pause {
         /// What.

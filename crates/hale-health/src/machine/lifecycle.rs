@@ -48,6 +48,7 @@ impl Replica {
         self.life = Life::Spawning;
         self.run = None;
         self.trip = None;
+        self.reported = None;
         self.next = Next::Nothing;
         self.completed = false;
         self.gate_told = false;

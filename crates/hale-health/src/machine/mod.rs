@@ -32,6 +32,7 @@ mod pausing;
 mod placed;
 mod probe;
 mod replica;
+mod reported;
 mod requests;
 mod rolling;
 mod settle;

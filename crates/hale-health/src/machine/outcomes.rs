@@ -108,6 +108,10 @@ impl Replica {
         out: &mut Vec<Decision>,
     ) -> Result<(), Impossible> {
         if success {
+            // Two sources: it is well when neither says otherwise.
+            if self.reported.is_some() {
+                return Ok(());
+            }
             if self.phase == Phase::Unhealthy {
                 self.drop_trip(now, "liveness succeeded", out);
                 self.step(now, Move::Recover, "liveness succeeded", out)?;

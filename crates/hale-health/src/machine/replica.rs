@@ -113,6 +113,8 @@ pub struct Replica {
     pub(super) run: Option<Run>,
     pub(super) probes: [Option<ProbeState>; 3],
     pub(super) trip: Option<Trip>,
+    /// Since when what runs it says that it is not well, and what it says.
+    pub(super) reported: Option<(Time, String)>,
     pub(super) next: Next,
     /// The start that made the present run.
     pub(super) origin: Option<StartPlan>,
@@ -151,6 +153,7 @@ impl Replica {
             run: None,
             probes: [None, None, None],
             trip: None,
+            reported: None,
             next: Next::Nothing,
             origin: None,
             ready: false,
@@ -201,6 +204,7 @@ impl Replica {
             | Input::Examined { incarnation }
             | Input::ExtendStartup { incarnation, .. }
             | Input::Leaving { incarnation }
+            | Input::Reported { incarnation, .. }
                 if incarnation != self.incarnation =>
             {
                 Ok(Handled::Dropped)
@@ -216,6 +220,7 @@ impl Replica {
             Input::Examined { .. } => Ok(self.on_let_go(false)),
             Input::ExtendStartup { by, .. } => Ok(self.on_extend_startup(now, by)),
             Input::Leaving { .. } => Ok(self.on_leaving()),
+            Input::Reported { healthy, detail, .. } => self.on_reported(now, healthy, detail, out),
         }
     }
 
@@ -375,6 +380,12 @@ impl Replica {
     #[must_use]
     pub const fn completed(&self) -> bool {
         self.completed
+    }
+
+    /// On whose behalf it was stopped last, until it is started again.
+    #[must_use]
+    pub const fn stopped_by(&self) -> Option<&By> {
+        self.stopped_by.as_ref()
     }
 
     /// The settings it is decided by.

@@ -23,6 +23,7 @@ impl Replica {
             self.started(now, "its startup probe was taken away", out)?;
         }
         self.check_startup_deadline(now, around, out);
+        self.check_reported(now, around, out)?;
         self.decide_trip(now, around, out)?;
         self.decide_ready(now, around, out);
         self.proceed_stop(now, out);

@@ -75,6 +75,9 @@ pub enum EventData {
     /// A check could not be made; told once per spell.
     #[serde(rename = "dev.hale.replica.prober_error")]
     ReplicaProberError(ReplicaProberError),
+    /// The kernel killed something of a container for want of memory; if it was all of it, its end follows.
+    #[serde(rename = "dev.hale.replica.out_of_memory")]
+    ReplicaOutOfMemory(ReplicaOutOfMemory),
     /// A workload was declared or changed.
     #[serde(rename = "dev.hale.workload.applied")]
     WorkloadApplied(WorkloadApplied),
@@ -136,7 +139,7 @@ pub enum EventData {
 
 impl EventData {
     /// Every type of the list, in order.
-    pub const TYPES: [&'static str; 41] = [
+    pub const TYPES: [&'static str; 42] = [
         "dev.hale.replica.starting",
         "dev.hale.replica.running",
         "dev.hale.replica.ready",
@@ -159,6 +162,7 @@ impl EventData {
         "dev.hale.replica.resumed",
         "dev.hale.replica.would_have",
         "dev.hale.replica.prober_error",
+        "dev.hale.replica.out_of_memory",
         "dev.hale.workload.applied",
         "dev.hale.target.probe_failed",
         "dev.hale.target.probe_recovered",
@@ -212,6 +216,7 @@ impl EventData {
             Self::ReplicaResumed(_) => "dev.hale.replica.resumed",
             Self::ReplicaWouldHave(_) => "dev.hale.replica.would_have",
             Self::ReplicaProberError(_) => "dev.hale.replica.prober_error",
+            Self::ReplicaOutOfMemory(_) => "dev.hale.replica.out_of_memory",
             Self::WorkloadApplied(_) => "dev.hale.workload.applied",
             Self::TargetProbeFailed(_) => "dev.hale.target.probe_failed",
             Self::TargetProbeRecovered(_) => "dev.hale.target.probe_recovered",
@@ -279,6 +284,7 @@ impl EventData {
             | Self::ReplicaHeld(_)
             | Self::ReplicaFlapping(_)
             | Self::ReplicaProberError(_)
+            | Self::ReplicaOutOfMemory(_)
             | Self::NodeObserverSuspect(_) => Severity::Warning,
             Self::ReplicaUnhealthy(_)
             | Self::TargetProbeFailed(_)
@@ -318,6 +324,7 @@ impl EventData {
             | Self::ReplicaResumed(ReplicaResumed { instance, .. })
             | Self::ReplicaWouldHave(ReplicaWouldHave { instance, .. })
             | Self::ReplicaProberError(ReplicaProberError { instance, .. })
+            | Self::ReplicaOutOfMemory(ReplicaOutOfMemory { instance, .. })
             | Self::ReplicaPlaced(ReplicaPlaced { instance, .. })
             | Self::ReplicaWithdrawn(ReplicaWithdrawn { instance, .. }) => Some(instance),
             Self::WorkloadApplied(_)

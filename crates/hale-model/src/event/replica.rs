@@ -315,6 +315,16 @@ pub struct ReplicaProberError {
     pub detail: String,
 }
 
+/// The data of `dev.hale.replica.out_of_memory`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplicaOutOfMemory {
+    /// Which run of which replica.
+    #[serde(flatten)]
+    pub instance: Instance,
+    /// How much memory it may use, bytes, where that is bounded.
+    pub limit_bytes: Option<u64>,
+}
+
 /// What an instance was doing before it was ended (H25), bounded to 256 KiB.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Forensics {

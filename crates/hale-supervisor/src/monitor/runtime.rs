@@ -1,7 +1,7 @@
 //! Components as a runtime: to start one is to call its restart function, to stop one is to look away.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -89,6 +89,7 @@ impl Runtime for Arc<Components> {
             pid: None,
             container_id: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ports: BTreeMap::new(),
             surroundings: None,
         };
         let component = self.get(&launch.workload.name);

@@ -19,7 +19,7 @@ mod prepare;
 mod usage;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -196,7 +196,7 @@ impl ProcessRuntime {
         }
         AdoptedInstance {
             id,
-            started: Started { pid, container_id: None, address: self.options.address, surroundings: None },
+            started: self.started(pid, None),
             started_at: Time::from_nanos(state.started_at),
             started_wall: started_wall.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
             ports: ports.unwrap_or_default(),
@@ -205,6 +205,11 @@ impl ProcessRuntime {
             gone: state.gone,
             notified: state.notified.into_iter().map(|(name, (value, _))| (name, value)).collect(),
         }
+    }
+
+    fn started(&self, pid: Option<u32>, surroundings: Option<Arc<Surroundings>>) -> Started {
+        let address = self.options.address;
+        Started { pid, container_id: None, address, ports: BTreeMap::new(), surroundings }
     }
 
     async fn start_one(&self, launch: Launch) -> Result<Started, SpawnError> {
@@ -256,7 +261,7 @@ impl ProcessRuntime {
         if let Some(live) = self.table.lock().get_mut(id) {
             live.running = running;
         }
-        Ok(Started { pid: Some(pid), container_id: None, address: self.options.address, surroundings })
+        Ok(self.started(Some(pid), surroundings))
     }
 }
 

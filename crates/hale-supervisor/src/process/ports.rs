@@ -77,7 +77,11 @@ impl PortPool {
     pub fn assign(&mut self, replica: &str, ports: &[Port]) -> Result<BTreeMap<String, u16>, PortError> {
         let mut assigned = BTreeMap::new();
         for port in ports {
-            let number = if port.port == 0 { self.pick(replica, &port.name)? } else { port.port };
+            // Of a container's port what counts is where it is published.
+            let number = match port.host_port.unwrap_or(port.port) {
+                0 => self.pick(replica, &port.name)?,
+                fixed => fixed,
+            };
             assigned.insert(port.name.clone(), number);
         }
         Ok(assigned)

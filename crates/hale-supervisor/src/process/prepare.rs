@@ -40,6 +40,7 @@ pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepa
         working_dir: process.working_dir.clone(),
         user: account.as_ref().map(|account| (account.user.uid, account.user.gid)),
         masker: Arc::new(Masker::new(secrets)),
+        inside: None,
     };
     let start = Start {
         key: key_of(&launch.id),

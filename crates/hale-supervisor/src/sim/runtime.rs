@@ -291,6 +291,7 @@ impl Runtime for Arc<SimRuntime> {
                 pid: Some(pid),
                 container_id: None,
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                ports: BTreeMap::new(),
                 surroundings: None,
             };
             let record = AdoptedInstance {

@@ -338,7 +338,7 @@ impl Core {
     /// Nobody sends traffic to it any more, or it is too late to wait for that.
     pub(super) fn stop_stray(&self, id: &InstanceId) {
         if let Some(stray) = self.left.strays.get(id) {
-            self.world.runtime.stop(id, stray.signal, stray.grace);
+            self.world.runtime.release(id, stray.signal, stray.grace);
         }
     }
 

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hale_health::{Exit, Handled, Incarnation, Input, Outcome, ProbeKind, Time, Verdict};
-use hale_model::report::{OutcomeRecord, Report};
+use hale_model::{
+    event::{EventData, ReplicaOutOfMemory},
+    report::{OutcomeRecord, Report},
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -65,6 +68,8 @@ impl Core {
                 self.feed_run(now, &id, |incarnation| Input::StopFailed { incarnation, detail });
             }
             RuntimeEvent::Notify { id, name, value, .. } => self.on_notify(now, &id, &name, &value),
+            RuntimeEvent::Health { id, healthy, detail, .. } => self.on_health(now, &id, healthy, detail),
+            RuntimeEvent::OutOfMemory { id } => self.on_out_of_memory(&id),
         }
     }
 
@@ -94,6 +99,26 @@ impl Core {
             return;
         }
         self.feed_run(now, id, |incarnation| Input::Gone { incarnation });
+    }
+
+    /// What runs it checks it, too.
+    fn on_health(&mut self, now: Time, id: &InstanceId, healthy: bool, detail: String) {
+        let Some(run) = self.run_mut(id) else { return };
+        let detail = run.masker().given(detail);
+        if run.started.is_none() {
+            run.early.health = Some((healthy, detail));
+            return;
+        }
+        run.remember(format!("{detail}: {}", if healthy { "healthy" } else { "unhealthy" }));
+        self.feed_run(now, id, |incarnation| Input::Reported { incarnation, healthy, detail });
+    }
+
+    fn on_out_of_memory(&mut self, id: &InstanceId) {
+        let Some((unit, ordinal)) = present(&mut self.units, id) else { return };
+        let instance = unit.instance(&self.world, ordinal);
+        let limit_bytes = unit.spec_of(ordinal).resources.memory;
+        self.world
+            .tell(&id.replica, EventData::ReplicaOutOfMemory(ReplicaOutOfMemory { instance, limit_bytes }));
     }
 
     pub(super) fn on_back(&mut self, now: Time, back: Back) {
@@ -143,15 +168,21 @@ impl Core {
                 );
             }
         };
+        if !started.ports.is_empty() {
+            run.ports.clone_from(&started.ports);
+        }
         run.started = Some(started);
         run.started_at = Some(wall);
-        let early = run.early;
+        let early = std::mem::take(&mut run.early);
         self.feed_run(now, id, |incarnation| Input::Spawned { incarnation });
         if let Some(unit) = self.units.get_mut(&name) {
             unit.sync_endpoint(ordinal, &self.world, "started");
             if unit.slots.get(&ordinal).is_some_and(|slot| slot.stop_at.is_some()) {
                 unit.tell_stop_at(&self.world, ordinal);
             }
+        }
+        if let Some((healthy, detail)) = early.health {
+            self.on_health(now, id, healthy, detail);
         }
         if let Some((exit, at)) = early.exit {
             self.on_exited(now, id, exit, at);

@@ -81,10 +81,12 @@ pub(super) struct Run {
 }
 
 /// An end that was heard of before the start was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Early {
     pub(super) exit: Option<(Exit, Time)>,
     pub(super) gone: bool,
+    /// How its runtime said that it is.
+    pub(super) health: Option<(bool, String)>,
 }
 
 impl Slot {
@@ -134,7 +136,7 @@ impl Run {
             ports,
             started: None,
             started_at: None,
-            early: Early { exit: None, gone: false },
+            early: Early { exit: None, gone: false, health: None },
             recent: VecDeque::new(),
             status_text: None,
             watchdog: Watchdog::new(incarnation),

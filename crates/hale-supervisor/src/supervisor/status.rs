@@ -43,7 +43,7 @@ fn replica(unit: &Unit, world: &World, now: Time, ordinal: u32, it: &hale_health
         address: started.map(|it| it.address.to_string()),
         ports: run.map(|run| run.ports.clone()).unwrap_or_default(),
         container_id: started.and_then(|it| it.container_id.clone()),
-        runtime: world.runtime.name().to_owned(),
+        runtime: world.runtime.name_for(unit.spec_of(ordinal)).to_owned(),
         restarts: it.restarts(),
         restarts_in_window: it.restarts_in_window(now),
         last_exit: it.last_exit().map(|(exit, at)| ExitStatus::new(exit, clock.wall_at(at))),

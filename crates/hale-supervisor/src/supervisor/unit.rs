@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use hale_health::{Decision, Dependency, Generation, Incarnation, Note, Phase, ProbeKind, Time};
+use hale_health::{By, Decision, Dependency, Generation, Incarnation, Note, Phase, ProbeKind, Time};
 use hale_model::{
     report::{EndpointReport, Report},
     spec::{Check, Probe, Workload},
@@ -180,7 +180,12 @@ impl Unit {
             Decision::Stop { incarnation, grace, reason } => {
                 if let Some(run) = self.slot(ordinal).run_of(incarnation) {
                     info!(replica = run.id.replica, %incarnation, ?grace, reason, "a replica is told to stop");
-                    world.runtime.stop(&run.id, run.spec.stop_signal, grace);
+                    let (id, signal) = (run.id.clone(), run.spec.stop_signal);
+                    if self.is_leaving(ordinal) {
+                        world.runtime.release(&id, signal, grace);
+                    } else {
+                        world.runtime.stop(&id, signal, grace);
+                    }
                 }
             }
             Decision::Ready(change) => {
@@ -196,9 +201,10 @@ impl Unit {
         }
     }
 
-    fn instance(&mut self, world: &World, ordinal: u32) -> hale_model::event::Instance {
+    pub(super) fn instance(&mut self, world: &World, ordinal: u32) -> hale_model::event::Instance {
         let workload = self.spec.name.clone();
-        self.slot(ordinal).instance(&workload, &world.node, world.runtime.name())
+        let runtime = world.runtime.name_for(self.spec_of(ordinal));
+        self.slot(ordinal).instance(&workload, &world.node, runtime)
     }
 
     fn note(&mut self, world: &World, ordinal: u32, note: Note) {
@@ -296,6 +302,13 @@ impl Unit {
                 info!(replica = run.id.replica, probe = kind.as_str(), why, "probing ends");
             }
         }
+    }
+
+    /// Whether a replica is stopped because it is not wanted here any more, or hale ends: not by a person, nor to be
+    /// started again.
+    fn is_leaving(&self, ordinal: u32) -> bool {
+        let replica = self.machine.replica(ordinal).filter(|it| it.phase() == Phase::Stopping);
+        matches!(replica.and_then(|it| it.stopped_by()), Some(By::Declaration | By::Shutdown))
     }
 
     /// Asks nothing of a run any more; its machine is not told.
