@@ -34,6 +34,18 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "promtool", package: "prometheus", purpose: "checks the metrics", versions: None },
     Tool { program: "prometheus", package: "prometheus", purpose: "scrapes the metrics", versions: None },
     Tool {
+        program: "prometheus-blackbox-exporter",
+        package: "prometheus-blackbox-exporter",
+        purpose: "probes what hale probes, to compare",
+        versions: None,
+    },
+    Tool {
+        program: "dnsmasq",
+        package: "dnsmasq-base",
+        purpose: "answers questions for names",
+        versions: None,
+    },
+    Tool {
         program: "initdb",
         package: "postgresql",
         purpose: "makes the databases of several servers",

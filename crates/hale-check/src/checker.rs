@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use hale_model::spec::Check;
 
-use crate::{Subject, exec::ExecCheck, grpc::GrpcCheck, http::HttpCheck, result::CheckResult, tcp::TcpCheck};
+use crate::{
+    Subject, certificate::TlsCheck, dns::DnsCheck, exec::ExecCheck, grpc::GrpcCheck, http::HttpCheck,
+    net::Trace, result::CheckResult, tcp::TcpCheck,
+};
 
 /// Why a check can't be made ready. All of it is the file's fault, or the caller's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +39,6 @@ pub enum CompileError {
     /// A `notify` probe is pushed by the process; there is nothing to ask.
     #[error("a notify probe is reported by the process itself: nothing is asked")]
     Pushed,
-    /// This build does not make checks of this kind.
-    #[error("this build of hale makes no {0} checks")]
-    Unsupported(&'static str),
 }
 
 /// A check that was made ready: everything that can be found out or formatted beforehand has been.
@@ -56,6 +56,8 @@ pub(crate) enum Kind {
     Tcp(TcpCheck),
     Exec(Box<ExecCheck>),
     Grpc(Box<GrpcCheck>),
+    Dns(Box<DnsCheck>),
+    Tls(Box<TlsCheck>),
 }
 
 impl Checker {
@@ -69,7 +71,8 @@ impl Checker {
             Check::TcpSocket(spec) => Kind::Tcp(TcpCheck::compile(spec, subject)?),
             Check::Exec(spec) => Kind::Exec(Box::new(ExecCheck::compile(spec, subject)?)),
             Check::Grpc(spec) => Kind::Grpc(Box::new(GrpcCheck::compile(spec, subject)?)),
-            Check::Dns(_) | Check::Tls(_) => return Err(CompileError::Unsupported(check.as_str())),
+            Check::Dns(spec) => Kind::Dns(Box::new(DnsCheck::compile(spec, subject)?)),
+            Check::Tls(spec) => Kind::Tls(Box::new(TlsCheck::compile(spec, subject)?)),
             Check::Notify => return Err(CompileError::Pushed),
         };
         Ok(Self { kind })
@@ -78,11 +81,22 @@ impl Checker {
     /// Makes the check once. It ends within `timeout`, whatever the other side does; dropped before, it leaves no
     /// connection and no process behind.
     pub async fn run(&self, timeout: Duration) -> CheckResult {
+        self.traced(Trace::new(), timeout).await
+    }
+
+    /// As [`Self::run`], and keeps what was seen on the way ([`CheckResult::seen`]): addresses, certificates, records.
+    pub async fn look(&self, timeout: Duration) -> CheckResult {
+        self.traced(Trace::close(), timeout).await
+    }
+
+    async fn traced(&self, trace: Trace, timeout: Duration) -> CheckResult {
         match &self.kind {
-            Kind::Http(check) => check.run(timeout).await,
-            Kind::Tcp(check) => check.run(timeout).await,
+            Kind::Http(check) => check.run(trace, timeout).await,
+            Kind::Tcp(check) => check.run(trace, timeout).await,
             Kind::Exec(check) => check.run(timeout).await,
-            Kind::Grpc(check) => check.run(timeout).await,
+            Kind::Grpc(check) => check.run(trace, timeout).await,
+            Kind::Dns(check) => check.run(trace, timeout).await,
+            Kind::Tls(check) => check.run(trace, timeout).await,
         }
     }
 }

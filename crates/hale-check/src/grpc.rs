@@ -16,6 +16,7 @@ use crate::{
     CompileError, Subject,
     net::{self, Stage, Trace},
     result::{CheckResult, Fault},
+    seen::GrpcSeen,
     subject::Place,
     tls::{Alpn, Stream, Trust},
 };
@@ -51,15 +52,14 @@ impl GrpcCheck {
         Ok(Self { place, service: spec.service.clone(), message: request_message(&spec.service)?, trust })
     }
 
-    pub(crate) async fn run(&self, timeout: Duration) -> CheckResult {
-        let mut trace = Trace::new();
+    pub(crate) async fn run(&self, mut trace: Trace, timeout: Duration) -> CheckResult {
         let mut result = match tokio::time::timeout(timeout, self.ask(timeout, &mut trace)).await {
             Ok(Ok(())) => CheckResult::success(trace.finish()),
             Ok(Err(fault)) => CheckResult::failure(fault, trace.finish()),
             Err(_) => CheckResult::failure(trace.timed_out(&self.place, timeout), trace.finish()),
         };
-        result.traceparent = trace.parent.map(String::into_boxed_str);
-        result
+        result.traceparent = trace.parent.take().map(String::into_boxed_str);
+        result.with_seen(&mut trace)
     }
 
     async fn ask(&self, timeout: Duration, trace: &mut Trace) -> Result<(), Fault> {
@@ -79,7 +79,7 @@ impl GrpcCheck {
             sender.send_request(self.request(timeout, trace)?).await.map_err(|error| self.broken(&error))?;
         trace.timings.first_byte = Some(trace.began.elapsed());
         trace.stage = Stage::Answer;
-        self.read(answer).await
+        self.read(answer, trace).await
     }
 
     fn request(&self, timeout: Duration, trace: &Trace) -> Result<Request<Full<Bytes>>, Fault> {
@@ -98,7 +98,7 @@ impl GrpcCheck {
             .map_err(|error| Fault::prober(format!("could not form a request for {}: {error}", self.place)))
     }
 
-    async fn read(&self, answer: Response<Incoming>) -> Result<(), Fault> {
+    async fn read(&self, answer: Response<Incoming>, trace: &mut Trace) -> Result<(), Fault> {
         let (head, mut body) = answer.into_parts();
         if head.status != http::StatusCode::OK {
             return Err(self.protocol(format!("HTTP status {}: not a gRPC server", head.status.as_u16())));
@@ -115,6 +115,10 @@ impl GrpcCheck {
             } else if let Some(trailers) = frame.trailers_ref() {
                 status = status.or_else(|| grpc_status(trailers));
             }
+        }
+        if let Some((seen, (code, _))) = trace.seen.as_deref_mut().zip(status.as_ref()) {
+            let serving = answer_status(&message).filter(|_| *code == 0);
+            seen.grpc = Some(GrpcSeen { status: *code, serving });
         }
         match status {
             Some((0, _)) => self.serving(&message),

@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::{
     resolve,
     result::{Fault, Timings},
+    seen::Seen,
     subject::{Host, Place},
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct Trace {
     pub(crate) timings: Timings,
     /// What goes with the request, where it can and traces are told (O2).
     pub(crate) parent: Option<String>,
+    /// What was seen; `None`: nobody wants to know.
+    pub(crate) seen: Option<Box<Seen>>,
 }
 
 /// What a check is waiting for.
@@ -51,7 +54,12 @@ impl Stage {
 impl Trace {
     pub(crate) fn new() -> Self {
         let parent = hale_model::trace::new();
-        Self { began: Instant::now(), stage: Stage::Dns, timings: Timings::default(), parent }
+        Self { began: Instant::now(), stage: Stage::Dns, timings: Timings::default(), parent, seen: None }
+    }
+
+    /// For someone who wants to know all of it.
+    pub(crate) fn close() -> Self {
+        Self { seen: Some(Box::default()), ..Self::new() }
     }
 
     /// The timings of a check that ends now.
@@ -141,6 +149,9 @@ async fn connect_to(address: SocketAddr, place: &Place, trace: &mut Trace) -> Re
     let stream = socket.connect(address).await.map_err(|error| fault(&error, "connect to", place))?;
     stream.set_nodelay(true).map_err(|error| fault(&error, "set up a socket for", place))?;
     trace.timings.connect = Some(started.elapsed());
+    if let Some(seen) = trace.seen.as_deref_mut() {
+        seen.peer = Some(address);
+    }
     Ok(stream)
 }
 

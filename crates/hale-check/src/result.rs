@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use hale_health::{Reason, Verdict};
 
+use crate::{net::Trace, seen::Seen};
+
 /// The most of an HTTP body, or of a command's output, that is kept with a result.
 pub const MAX_SNIPPET: usize = 10 * 1024;
 
@@ -39,6 +41,8 @@ pub struct CheckResult {
     pub warning: Option<Box<str>>,
     /// The `traceparent` that went with the request, where one did (O2).
     pub traceparent: Option<Box<str>>,
+    /// What else was seen, where it was looked at closely ([`crate::Checker::look`]).
+    pub seen: Option<Box<Seen>>,
 }
 
 impl CheckResult {
@@ -51,6 +55,7 @@ impl CheckResult {
             snippet: None,
             warning: None,
             traceparent: None,
+            seen: None,
         }
     }
 
@@ -63,7 +68,14 @@ impl CheckResult {
             snippet: None,
             warning: None,
             traceparent: None,
+            seen: None,
         }
+    }
+
+    /// Takes along what was seen on the way.
+    pub(crate) fn with_seen(mut self, trace: &mut Trace) -> Self {
+        self.seen = trace.seen.take();
+        self
     }
 
     /// Why it failed; `None` for a success.

@@ -22,8 +22,7 @@ impl TcpCheck {
         Ok(Self { place: subject.place(spec.host.as_deref(), &spec.port)? })
     }
 
-    pub(crate) async fn run(&self, timeout: Duration) -> CheckResult {
-        let mut trace = Trace::new();
+    pub(crate) async fn run(&self, mut trace: Trace, timeout: Duration) -> CheckResult {
         let done = tokio::time::timeout(timeout, net::connect(&self.place, &mut trace)).await;
         match done {
             Ok(Ok(stream)) => {
@@ -33,5 +32,6 @@ impl TcpCheck {
             Ok(Err(fault)) => CheckResult::failure(fault, trace.finish()),
             Err(_) => CheckResult::failure(trace.timed_out(&self.place, timeout), trace.finish()),
         }
+        .with_seen(&mut trace)
     }
 }

@@ -1,6 +1,8 @@
 //! TLS of a check, and whom it trusts (H7): a replica's own address is not verified, as in Kubernetes, unless a CA
 //! file or a server name is set; everything else is, against the system's certificates, unless told not to.
 
+mod inspect;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -12,7 +14,7 @@ use std::{
 
 use hale_health::Reason;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -26,6 +28,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+pub(crate) use self::inspect::Inspected;
+
 use crate::{
     CompileError,
     net::{self, Stage, Trace},
@@ -38,6 +42,8 @@ use crate::{
 pub(crate) enum Alpn {
     Http1,
     H2,
+    /// Nothing is said: whatever the server speaks.
+    Unsaid,
 }
 
 impl Alpn {
@@ -45,6 +51,7 @@ impl Alpn {
         match self {
             Self::Http1 => vec![b"http/1.1".to_vec()],
             Self::H2 => vec![b"h2".to_vec()],
+            Self::Unsaid => Vec::new(),
         }
     }
 }
@@ -65,7 +72,14 @@ enum Anchors {
     /// The system's certificates.
     System,
     /// Those of a file, read again when it changes.
-    File { path: PathBuf, read: Mutex<Option<(Stamp, Arc<ClientConfig>)>> },
+    File { path: PathBuf, read: Mutex<Option<(Stamp, Trusted)>> },
+}
+
+/// Roots of trust, and what is set up with them.
+#[derive(Debug, Clone)]
+struct Trusted {
+    roots: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
 }
 
 /// Tells whether a file has changed.
@@ -104,62 +118,94 @@ impl Trust {
         place: &Place,
         trace: &mut Trace,
     ) -> Result<Stream, Fault> {
-        let name = match (&self.name, &place.host) {
-            (Some(name), _) => name.clone(),
-            (None, Host::Ip(ip)) => ServerName::from(*ip),
+        let stream = shake_hands(self.config()?, self.server_name(place)?, stream, place, trace).await?;
+        if let Some(seen) = trace.seen.as_deref_mut() {
+            seen.tls = Some(inspect::seen(stream.get_ref().1));
+        }
+        Ok(Stream::Tls(Box::new(stream)))
+    }
+
+    /// The name to ask for and to verify.
+    fn server_name(&self, place: &Place) -> Result<ServerName<'static>, Fault> {
+        match (&self.name, &place.host) {
+            (Some(name), _) => Ok(name.clone()),
+            (None, Host::Ip(ip)) => Ok(ServerName::from(*ip)),
             (None, Host::Name(name)) => ServerName::try_from(name.to_string())
-                .map_err(|_| Fault::new(Reason::Tls, format!("{name} is not a name for TLS")))?,
-            (None, Host::Missing) => return Err(Fault::prober("the replica has no address yet")),
-        };
-        let config = self.config()?;
-        trace.stage = Stage::Tls;
-        let began = Instant::now();
-        match TlsConnector::from(config).connect(name, stream).await {
-            Ok(stream) => {
-                trace.timings.tls = Some(began.elapsed());
-                Ok(Stream::Tls(Box::new(stream)))
-            }
-            Err(error) => Err(fault(&error, place)),
+                .map_err(|_| Fault::new(Reason::Tls, format!("{name} is not a name for TLS"))),
+            (None, Host::Missing) => Err(Fault::prober("the replica has no address yet")),
         }
     }
 
     fn config(&self) -> Result<Arc<ClientConfig>, Fault> {
-        static ANY: [OnceLock<Arc<ClientConfig>>; 2] = [OnceLock::new(), OnceLock::new()];
-        static SYSTEM: [OnceLock<Arc<ClientConfig>>; 2] = [OnceLock::new(), OnceLock::new()];
         match &self.anchors {
-            Anchors::Any => {
-                let cell = &ANY[self.alpn as usize];
-                if let Some(config) = cell.get() {
-                    return Ok(Arc::clone(config));
-                }
-                let config = build(None, self.alpn)?;
-                Ok(Arc::clone(cell.get_or_init(|| config)))
-            }
+            Anchors::Any => any(self.alpn),
+            Anchors::System | Anchors::File { .. } => Ok(self.trusted()?.config),
+        }
+    }
+
+    /// What is trusted; nothing is where any certificate will do.
+    fn trusted(&self) -> Result<Trusted, Fault> {
+        static SYSTEM: [OnceLock<Trusted>; 3] = [const { OnceLock::new() }; 3];
+        match &self.anchors {
+            Anchors::Any => Ok(Trusted { roots: Arc::new(RootCertStore::empty()), config: any(self.alpn)? }),
             Anchors::System => {
                 let cell = &SYSTEM[self.alpn as usize];
-                if let Some(config) = cell.get() {
-                    return Ok(Arc::clone(config));
+                if let Some(trusted) = cell.get() {
+                    return Ok(trusted.clone());
                 }
-                let config = build(Some(system_roots()?), self.alpn)?;
-                Ok(Arc::clone(cell.get_or_init(|| config)))
+                let trusted = Trusted::new(system_roots()?, self.alpn)?;
+                Ok(cell.get_or_init(|| trusted).clone())
             }
             Anchors::File { path, read } => {
                 let stamp = stamp(path)?;
                 let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some((seen, config)) = &*read
+                if let Some((seen, trusted)) = &*read
                     && *seen == stamp
                 {
-                    return Ok(Arc::clone(config));
+                    return Ok(trusted.clone());
                 }
-                let config = build(Some(file_roots(path)?), self.alpn)?;
-                *read = Some((stamp, Arc::clone(&config)));
-                Ok(config)
+                let trusted = Trusted::new(file_roots(path)?, self.alpn)?;
+                *read = Some((stamp, trusted.clone()));
+                Ok(trusted)
             }
         }
     }
 }
 
-fn build(roots: Option<RootCertStore>, alpn: Alpn) -> Result<Arc<ClientConfig>, Fault> {
+impl Trusted {
+    fn new(roots: RootCertStore, alpn: Alpn) -> Result<Self, Fault> {
+        let roots = Arc::new(roots);
+        Ok(Self { config: build(Some(Arc::clone(&roots)), alpn)?, roots })
+    }
+}
+
+/// For any certificate.
+fn any(alpn: Alpn) -> Result<Arc<ClientConfig>, Fault> {
+    static ANY: [OnceLock<Arc<ClientConfig>>; 3] = [const { OnceLock::new() }; 3];
+    let cell = &ANY[alpn as usize];
+    if let Some(config) = cell.get() {
+        return Ok(Arc::clone(config));
+    }
+    let config = build(None, alpn)?;
+    Ok(Arc::clone(cell.get_or_init(|| config)))
+}
+
+async fn shake_hands(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: TcpStream,
+    place: &Place,
+    trace: &mut Trace,
+) -> Result<TlsStream<TcpStream>, Fault> {
+    trace.stage = Stage::Tls;
+    let began = Instant::now();
+    let stream =
+        TlsConnector::from(config).connect(name, stream).await.map_err(|error| fault(&error, place))?;
+    trace.timings.tls = Some(began.elapsed());
+    Ok(stream)
+}
+
+fn build(roots: Option<Arc<RootCertStore>>, alpn: Alpn) -> Result<Arc<ClientConfig>, Fault> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -212,12 +258,25 @@ fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Fault {
 
 fn fault(error: &io::Error, place: &Place) -> Fault {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => Fault::new(Reason::Tls, format!("TLS handshake with {place} failed: {tls}")),
+        Some(tls) => Fault::new(reason(tls), format!("TLS handshake with {place} failed: {tls}")),
         None if error.kind() == io::ErrorKind::UnexpectedEof => Fault::new(
             Reason::ConnectionReset,
             format!("{place} closed the connection within the TLS handshake"),
         ),
         None => net::fault(error, "shake hands over TLS with", place),
+    }
+}
+
+/// What an error of TLS means.
+fn reason(error: &rustls::Error) -> Reason {
+    let rustls::Error::InvalidCertificate(error) = error else { return Reason::Tls };
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Reason::CertificateExpired,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Reason::CertificateName
+        }
+        CertificateError::BadEncoding => Reason::Tls,
+        _ => Reason::CertificateUntrusted,
     }
 }
 

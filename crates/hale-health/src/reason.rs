@@ -29,8 +29,14 @@ pub enum Reason {
     BodyMismatch,
     /// The name server answered, but not what was expected.
     AnswerMismatch,
-    /// The certificate has expired, or will within the time that the check was given.
+    /// The certificate has expired.
+    CertificateExpired,
+    /// The certificate is valid, but not for as long as the check wants.
     CertificateExpiring,
+    /// The certificate is for other names.
+    CertificateName,
+    /// The certificate is not signed by anyone who is trusted, is not valid yet, or was revoked.
+    CertificateUntrusted,
     /// More than ten redirects on the same host.
     TooManyRedirects,
     /// The gRPC health service answered something else than SERVING.
@@ -55,7 +61,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Timeout,
         Self::ConnectionRefused,
         Self::ConnectionReset,
@@ -66,7 +72,10 @@ impl Reason {
         Self::StatusMismatch,
         Self::BodyMismatch,
         Self::AnswerMismatch,
+        Self::CertificateExpired,
         Self::CertificateExpiring,
+        Self::CertificateName,
+        Self::CertificateUntrusted,
         Self::TooManyRedirects,
         Self::NotServing,
         Self::UnknownService,
@@ -93,7 +102,10 @@ impl Reason {
             Self::StatusMismatch => "status_mismatch",
             Self::BodyMismatch => "body_mismatch",
             Self::AnswerMismatch => "answer_mismatch",
+            Self::CertificateExpired => "certificate_expired",
             Self::CertificateExpiring => "certificate_expiring",
+            Self::CertificateName => "certificate_name",
+            Self::CertificateUntrusted => "certificate_untrusted",
             Self::TooManyRedirects => "too_many_redirects",
             Self::NotServing => "not_serving",
             Self::UnknownService => "unknown_service",

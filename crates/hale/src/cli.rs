@@ -78,7 +78,7 @@ pub(crate) enum Command {
     /// Prints how long each probe takes to detect, to gate and to restart, before anything runs.
     Plan(PlanArgs),
     /// Does one check now, with its timings.
-    Probe(ProbeArgs),
+    Probe(Box<crate::local::probe::args::ProbeArgs>),
     /// Prints the JSON Schema of workload files, for editors.
     Schema,
     /// Prints the OpenAPI document of the REST API.
@@ -370,31 +370,6 @@ pub(crate) struct PlanArgs {
     /// Workload files.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// `hale probe`.
-#[derive(Debug, Args)]
-pub(crate) struct ProbeArgs {
-    /// What to ask: a URL, `grpc://host:port[/service]`, or `host:port` for TCP.
-    #[arg(value_name = "URL|HOST:PORT")]
-    pub(crate) endpoint: String,
-    /// How many times.
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) count: u32,
-    /// From the start of one to the start of the next.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
-    pub(crate) interval: Duration,
-    /// The longest one may take.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
-    pub(crate) timeout: Duration,
-    /// Status codes that are success: `200,204,300-399` [default: 200-399].
-    #[arg(long, value_name = "RANGES")]
-    pub(crate) expected_status: Option<String>,
-    /// Accepts any certificate.
-    #[arg(short = 'k', long)]
-    pub(crate) insecure: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

@@ -208,7 +208,7 @@ impl Core {
                 }
                 self.receive(at, &checker, check);
             }
-            Kind::Exec(_) | Kind::Grpc(_) => {}
+            Kind::Exec(_) | Kind::Grpc(_) | Kind::Dns(_) | Kind::Tls(_) => {}
         }
     }
 
@@ -338,7 +338,7 @@ impl Core {
         let place = match &checker.kind {
             Kind::Http(check) => &check.place,
             Kind::Tcp(check) => &check.place,
-            Kind::Exec(_) | Kind::Grpc(_) => return,
+            Kind::Exec(_) | Kind::Grpc(_) | Kind::Dns(_) | Kind::Tls(_) => return,
         };
         self.failed(conn_at, net::timed_out(stage, place, timeout));
     }

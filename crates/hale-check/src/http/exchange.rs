@@ -17,6 +17,7 @@ use super::{Answer, Destination, HttpCheck, Judgement, MAX_REDIRECTS, Redirect, 
 use crate::{
     net::{self, Stage, Trace},
     result::{CheckResult, Fault},
+    seen::HttpSeen,
     subject::Place,
     tls,
 };
@@ -40,9 +41,9 @@ struct Received {
 
 impl HttpCheck {
     /// Makes the check.
-    pub(crate) async fn run(&self, timeout: Duration) -> CheckResult {
+    pub(crate) async fn run(&self, trace: Trace, timeout: Duration) -> CheckResult {
         let origin = self.origin();
-        self.run_from(origin, 0, Trace::new(), timeout).await
+        self.run_from(origin, 0, trace, timeout).await
     }
 
     /// Goes on with a check that was redirected `hops` times already.
@@ -64,8 +65,8 @@ impl HttpCheck {
             Err(_) => CheckResult::failure(trace.timed_out(&self.place, timeout), trace.finish()),
         };
         result.http_status = status;
-        result.traceparent = trace.parent.map(String::into_boxed_str);
-        result
+        result.traceparent = trace.parent.take().map(String::into_boxed_str);
+        result.with_seen(&mut trace)
     }
 
     async fn follow(
@@ -81,6 +82,15 @@ impl HttpCheck {
                 return Err(Fault::prober("an answer without a head was taken for complete"));
             };
             *status = Some(head.status);
+            if let Some(seen) = trace.seen.as_deref_mut() {
+                seen.http = Some(HttpSeen {
+                    minor: head.minor,
+                    redirects: hops,
+                    content_length: head.content_length(),
+                    body_read: received.parser.body(&received.bytes).len(),
+                    tls: to.tls,
+                });
+            }
             let answer = Answer {
                 status: head.status,
                 location: head.location.as_deref(),

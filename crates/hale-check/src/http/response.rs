@@ -16,6 +16,9 @@ const MAX_HEADERS: usize = 100;
 pub(crate) const MAX_BODY: usize = 10 * 1024;
 /// The most bytes between two chunks: size, extensions, line ends.
 const MAX_CHUNK_LINE: usize = 1024;
+/// The most bytes of a chunked body with all that is between its chunks: room for chunks of a few bytes each, and a
+/// bound on what a server can make the prober take.
+const MAX_CODED: usize = 8 * MAX_BODY;
 
 /// An answer being read.
 #[derive(Debug, Default)]
@@ -32,6 +35,7 @@ pub(crate) struct Parser {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: u16,
+    pub(crate) minor: u8,
     pub(crate) location: Option<Box<str>>,
     body_at: usize,
     framing: Framing,
@@ -56,6 +60,16 @@ struct Chunks {
     ending: bool,
     /// The last chunk has come; only trailers are left.
     last: bool,
+}
+
+impl Head {
+    /// The length of the body, where the answer declares one.
+    pub(crate) const fn content_length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked | Framing::UntilClose => None,
+        }
+    }
 }
 
 /// The whole answer is there, or as much of it as is wanted.
@@ -213,7 +227,7 @@ fn parse_head(head: &[u8], body_at: usize) -> Result<Head, Fault> {
     };
     // Both lengths at once is how requests are smuggled: read it, but don't use the connection again.
     let keep = fields.keep && !(fields.chunked && fields.length.is_some());
-    Ok(Head { status, location: fields.location, body_at, framing, keep })
+    Ok(Head { status, minor, location: fields.location, body_at, framing, keep })
 }
 
 fn parse_status_line(line: &[u8]) -> Result<(u16, u8), Fault> {
@@ -272,6 +286,9 @@ impl Chunks {
     /// Decodes what has come. `Some(true)`: the body is whole; `Some(false)`: enough of it was read.
     fn advance(&mut self, coded: &[u8]) -> Result<Option<bool>, Fault> {
         loop {
+            if self.at > MAX_CODED {
+                return Err(protocol(format!("more than {MAX_CODED} bytes for {} bytes of body", self.body.len())));
+            }
             if self.left > 0 {
                 let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(coded.len() - self.at);
                 self.body.extend_from_slice(&coded[self.at..self.at + here]);

@@ -91,7 +91,7 @@ async fn grpc_over_tls_follows_the_same_rules_of_trust() {
     succeeded(&result);
     assert!(result.timings.tls.is_some());
     succeeded(&both(check(Some(ca.file())), AMPLE).await);
-    failed(&both(check(Some(Ca::new().file())), AMPLE).await, Reason::Tls, &["certificate"]);
+    failed(&both(check(Some(Ca::new().file())), AMPLE).await, Reason::CertificateUntrusted, &["certificate"]);
     // Without TLS at a server that wants it.
     let plain = grpc(address, "good").run(AMPLE).await;
     assert!(matches!(plain.reason(), Some(Reason::Protocol | Reason::ConnectionReset)), "{plain:?}");

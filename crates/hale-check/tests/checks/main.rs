@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
+mod certificate;
+mod dns;
 mod engine;
 mod exec;
 mod grpc;
 mod http;
 mod limits;
+mod nasty;
 mod support;
 mod tls;

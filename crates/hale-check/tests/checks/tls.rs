@@ -38,6 +38,11 @@ impl Ca {
             params.not_before = date_time_ymd(2001, 1, 1);
             params.not_after = date_time_ymd(2002, 1, 1);
         }
+        self.config_of(params)
+    }
+
+    /// The same for a certificate of one's own making.
+    pub(crate) fn config_of(&self, params: CertificateParams) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -50,24 +55,28 @@ impl Ca {
     }
 
     /// An HTTPS server with a certificate for this name.
-    fn server(&self, name: &str, expired: bool) -> Server {
-        let config = self.config(name, expired);
-        let config = Arc::new(config);
-        Server::new(move |stream, _| {
-            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            loop {
-                let mut read = Vec::new();
-                let mut byte = [0];
-                while !read.ends_with(b"\r\n\r\n") {
-                    match std::io::Read::read(&mut stream, &mut byte) {
-                        Ok(1) => read.push(byte[0]),
-                        _ => return,
-                    }
-                }
-                let _ = stream.write_all(ok("secret").as_bytes());
-            }
-        })
+    pub(crate) fn server(&self, name: &str, expired: bool) -> Server {
+        serving(self.config(name, expired))
     }
+}
+
+/// An HTTPS server that is set up so.
+pub(crate) fn serving(config: ServerConfig) -> Server {
+    let config = Arc::new(config);
+    Server::new(move |stream, _| {
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+        loop {
+            let mut read = Vec::new();
+            let mut byte = [0];
+            while !read.ends_with(b"\r\n\r\n") {
+                match std::io::Read::read(&mut stream, &mut byte) {
+                    Ok(1) => read.push(byte[0]),
+                    _ => return,
+                }
+            }
+            let _ = stream.write_all(ok("secret").as_bytes());
+        }
+    })
 }
 
 fn https(address: SocketAddr) -> HttpGet {
@@ -91,7 +100,9 @@ async fn anything_else_is_verified_against_the_system() {
     let result = both(compile(&spec), AMPLE).await;
     // A machine without any trusted certificate can't verify: that is the prober's error, and says so.
     match result.reason() {
-        Some(Reason::Tls) => failed(&result, Reason::Tls, &["invalid peer certificate"]),
+        Some(Reason::CertificateUntrusted) => {
+            failed(&result, Reason::CertificateUntrusted, &["invalid peer certificate"]);
+        }
         _ => failed(&result, Reason::ProberError, &["no trusted certificates"]),
     }
     let spec = HttpGet { tls_insecure_skip_verify: Some(true), ..spec };
@@ -108,17 +119,21 @@ async fn with_a_ca_file_the_own_address_is_verified_too() {
         http(spec, server.address)
     };
     succeeded(&both(trusting(&good, None, &ca), AMPLE).await);
-    failed(&both(trusting(&good, None, &Ca::new()), AMPLE).await, Reason::Tls, &["invalid peer certificate"]);
+    failed(
+        &both(trusting(&good, None, &Ca::new()), AMPLE).await,
+        Reason::CertificateUntrusted,
+        &["invalid peer certificate"],
+    );
     failed(
         &both(trusting(&good, Some("other.example"), &ca), AMPLE).await,
-        Reason::Tls,
+        Reason::CertificateName,
         &["not valid for name"],
     );
     let named = ca.server("db.example", false);
     succeeded(&both(trusting(&named, Some("db.example"), &ca), AMPLE).await);
-    failed(&both(trusting(&named, None, &ca), AMPLE).await, Reason::Tls, &["not valid for name"]);
+    failed(&both(trusting(&named, None, &ca), AMPLE).await, Reason::CertificateName, &["not valid for name"]);
     let expired = ca.server("127.0.0.1", true);
-    failed(&both(trusting(&expired, None, &ca), AMPLE).await, Reason::Tls, &["expired"]);
+    failed(&both(trusting(&expired, None, &ca), AMPLE).await, Reason::CertificateExpired, &["expired"]);
 }
 
 #[tokio::test]

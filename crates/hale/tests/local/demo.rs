@@ -147,11 +147,12 @@ fn a_probe_tells_each_check_with_its_timings() {
     let done = run(hale().args(["probe", &url, "--count", "3", "--interval", "1ms"]));
     assert_eq!((done.code, done.err.as_str()), (0, ""));
     let lines: Vec<&str> = done.out.lines().collect();
-    assert_eq!(lines.len(), 3);
+    assert_eq!(lines.len(), 4);
     assert!(
-        lines.iter().all(|line| line.starts_with("ok  status 200") && line.contains("connect")),
+        lines[..3].iter().all(|line| line.starts_with("ok  status 200") && line.contains("connect")),
         "{lines:?}"
     );
+    assert!(lines[3].starts_with("3 checks, 0 failed  min ") && lines[3].contains("p95"), "{lines:?}");
 
     let done = run(hale().args(["probe", &url, "-o", "json"]));
     let value: serde_json::Value = serde_json::from_str(&done.out).expect("one object");

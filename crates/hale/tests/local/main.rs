@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod probe;
 mod schema;
 mod usage;
 
