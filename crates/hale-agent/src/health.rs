@@ -1,4 +1,4 @@
-//! The agent's own `/healthz`, `/readyz` and `/metrics` (N11), without a token.
+//! The agent's own `/healthz`, `/readyz` and `/metrics` (N11), without a token, and, where that is asked for, `/probe`.
 //!
 //! An absent server does not make an agent unready: what it runs does not depend on one.
 
@@ -13,6 +13,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+
+use crate::{blackbox::Blackbox, metrics::exposition::PROMETHEUS_TEXT};
 
 /// Connections at one time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -38,6 +40,8 @@ pub struct Answers {
     pub ready: Check,
     /// The metrics.
     pub metrics: Scrape,
+    /// Makes checks for scrapers; `None`: nobody may have any made.
+    pub blackbox: Option<Arc<Blackbox>>,
 }
 
 /// Serves until it is dropped.
@@ -65,7 +69,7 @@ pub async fn serve(listener: TcpListener, answers: Answers) {
 async fn connection(stream: TcpStream, answers: Answers) {
     let service = service_fn(move |request: Request<Incoming>| {
         let answers = answers.clone();
-        async move { Ok::<_, Infallible>(answers.answer(&request)) }
+        async move { Ok::<_, Infallible>(answers.answer(&request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -77,7 +81,7 @@ async fn connection(stream: TcpStream, answers: Answers) {
 }
 
 impl Answers {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         }
@@ -91,6 +95,17 @@ impl Answers {
                     Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
                 }
             }
+            "/probe" => match &self.blackbox {
+                Some(blackbox) => {
+                    let query = request.uri().query().unwrap_or_default();
+                    let (status, told) = blackbox.answer(query, request.headers()).await;
+                    answer(status, PROMETHEUS_TEXT, told)
+                }
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "no checks are made for scrapers here; --probe-endpoint has them made\n",
+                ),
+            },
             _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
         }
     }

@@ -11,6 +11,7 @@
 
 mod agent;
 mod asks;
+pub mod blackbox;
 mod desired;
 mod drains;
 pub mod health;

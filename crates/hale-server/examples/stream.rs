@@ -108,6 +108,7 @@ async fn serve(address: SocketAddr, dir: &Path, rate: f64) -> Outcome {
         store: store.clone(),
         registry: Arc::new(Registry::new()),
         metrics: Arc::new(|_| Err("none".into())),
+        probing: None,
         tokens,
         webhooks: None,
         loopback: true,

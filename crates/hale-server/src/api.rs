@@ -16,16 +16,20 @@ use governor::{
 };
 use hale_api::Code;
 use hale_store::Store;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cluster, Control, Denied, Registry, TokenSet, access::Access, host, idempotency::Answers,
-    operations::Operations, problems::Refusal, routes, stream::Stream, surface::Surface, webhooks::Book,
+    Cluster, Control, Denied, Registry, TokenSet, access::Access, control::BoxFuture, host,
+    idempotency::Answers, operations::Operations, problems::Refusal, routes, stream::Stream,
+    surface::Surface, webhooks::Book,
 };
 
 /// Gives the metrics in the form that the scraper's `Accept` asks for: content type and text.
 pub type Metrics = Arc<dyn Fn(Option<&str>) -> Result<(&'static str, String), String> + Send + Sync>;
+
+/// Makes a check for a scraper: given the query and the headers of its request, the status and text of the answer.
+pub type Probing = Arc<dyn Fn(String, HeaderMap) -> BoxFuture<'static, (StatusCode, String)> + Send + Sync>;
 
 /// What the API is made of.
 pub struct Parts {
@@ -39,6 +43,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// The metrics.
     pub metrics: Metrics,
+    /// Makes checks for scrapers; `None`: nobody may have any made.
+    pub probing: Option<Probing>,
     /// Who may ask.
     pub tokens: TokenSet,
     /// Who is told of events by webhooks; `None`: nobody can be.

@@ -26,7 +26,7 @@ mod surface;
 mod tls;
 pub mod webhooks;
 
-pub use api::{Metrics, Parts, router};
+pub use api::{Metrics, Parts, Probing, router};
 pub use auth::{ADMIN_FILE, Caller, Denied, TokenSet, admin_token, cli_token, keep_token, make_token};
 pub use cluster::Cluster;
 pub use control::Control;

@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod outcomes;
 pub(crate) mod page;
+pub(crate) mod probe;
 pub(crate) mod services;
 pub(crate) mod status;
 pub(crate) mod tokens;
@@ -265,6 +266,17 @@ fn open(surface: Surface) -> Surface {
                 .text(200, "application/openmetrics-text")
                 .refuses(&[Code::Internal]),
             health::metrics,
+        )
+        .route(
+            Route::get(
+                "/probe",
+                Access::Act,
+                "Makes one check now and tells it as metrics, as blackbox_exporter does.",
+            )
+            .query::<probe::ProbeQuery>()
+            .text(200, "text/plain")
+            .refuses(&[Code::NotFound, Code::Unavailable]),
+            probe::probe,
         )
         .route(
             Route::get("/healthz", Access::Open, "Whether this process answers.").text(200, "text/plain"),

@@ -203,6 +203,8 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "HALE_NO_ROOT")]
     pub(crate) no_root: bool,
     #[command(flatten)]
+    pub(crate) scrape: crate::agent::ScrapeArgs,
+    #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
     /// How changes are printed: lines for people, or one CloudEvent a line.
     #[arg(short, long, env = "HALE_OUTPUT", value_enum, default_value_t, value_name = "FORMAT")]

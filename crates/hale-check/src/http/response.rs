@@ -287,7 +287,10 @@ impl Chunks {
     fn advance(&mut self, coded: &[u8]) -> Result<Option<bool>, Fault> {
         loop {
             if self.at > MAX_CODED {
-                return Err(protocol(format!("more than {MAX_CODED} bytes for {} bytes of body", self.body.len())));
+                return Err(protocol(format!(
+                    "more than {MAX_CODED} bytes for {} bytes of body",
+                    self.body.len()
+                )));
             }
             if self.left > 0 {
                 let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(coded.len() - self.at);

@@ -133,7 +133,9 @@ impl Nasty {
             Self::Garbage => stream.write_all(&[0x16, 3, 3, 0, 2, 2, 40]).and_then(|()| stream.flush()),
             Self::EndsEarly => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
             Self::Silent => Ok(while stream.read(&mut [0; 64]).is_ok_and(|it| it > 0) {}),
-            Self::Loops => stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"),
+            Self::Loops => {
+                stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
+            }
         };
         let _ = stream.flush();
     }

@@ -239,6 +239,7 @@ impl Hale {
             store: store.clone(),
             registry: Arc::clone(&registry),
             metrics: Arc::new(|accept| Ok(("text/plain", format!("up 1 {}\n", accept.unwrap_or("-"))))),
+            probing: None,
             tokens: tokens.clone(),
             webhooks: None,
             loopback: true,

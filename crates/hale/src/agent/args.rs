@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
+use super::scrape::ScrapeArgs;
 use crate::{
     cli::{DataDirArgs, parse_duration},
     telemetry::TelemetryArgs,
@@ -73,6 +74,8 @@ pub(crate) struct AgentArgs {
     /// Refuses workloads that would run as root.
     #[arg(long, env = "HALE_NO_ROOT")]
     pub(crate) no_root: bool,
+    #[command(flatten)]
+    pub(crate) scrape: ScrapeArgs,
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
 }

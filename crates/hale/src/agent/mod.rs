@@ -5,6 +5,7 @@
 
 mod args;
 mod node;
+mod scrape;
 pub(crate) mod spool;
 mod watch;
 
@@ -13,6 +14,7 @@ use std::io;
 use hale_keeper::{LaunchOptions, Launched};
 
 pub(crate) use self::args::AgentArgs;
+pub(crate) use self::scrape::ScrapeArgs;
 use crate::{failure::Failure, telemetry, up::lock::DataDir};
 
 /// Runs a node until it is told to end.

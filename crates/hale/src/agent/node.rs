@@ -7,7 +7,9 @@ use std::{
 };
 
 use hale_agent::{
-    Agent, AgentHandle, AgentOptions, Drains, Reports, boot_id, capacity, first_version,
+    Agent, AgentHandle, AgentOptions, Drains, Reports,
+    blackbox::Blackbox,
+    boot_id, capacity, first_version,
     health::{self, Answers},
     link::{Identity, Remote},
     metrics::{AgentMetrics, LinkMetrics, exposition},
@@ -147,7 +149,7 @@ impl Node {
         })
         .await;
         let pulse = Pulse::watch(supervisor.clone(), notifier);
-        let answers = answers(pulse, &agent, Arc::clone(&runtime), registered);
+        let answers = answers(pulse, &agent, Arc::clone(&runtime), registered, args.scrape.open()?);
         tokio::spawn(health::serve(listener, answers));
         tracing::info!(node = name, health = %address, replicas = %reached, "the agent runs");
         Ok(Self { agent, supervisor, runtime, reports, spool })
@@ -280,7 +282,13 @@ fn identity(
     })
 }
 
-fn answers(pulse: Pulse, agent: &AgentHandle, runtime: Arc<ProcessRuntime>, registered: Registry) -> Answers {
+fn answers(
+    pulse: Pulse,
+    agent: &AgentHandle,
+    runtime: Arc<ProcessRuntime>,
+    registered: Registry,
+    blackbox: Option<Arc<Blackbox>>,
+) -> Answers {
     let loaded = agent.loaded();
     Answers {
         alive: Arc::new(move || pulse.check()),
@@ -298,6 +306,7 @@ fn answers(pulse: Pulse, agent: &AgentHandle, runtime: Arc<ProcessRuntime>, regi
         metrics: Arc::new(move |accept| {
             exposition::encode(&registered, accept).map_err(|error| error.to_string())
         }),
+        blackbox,
     }
 }
 

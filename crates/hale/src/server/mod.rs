@@ -127,6 +127,7 @@ impl Server {
             store: store.clone(),
             registry,
             metrics: Arc::clone(&metrics),
+            probing: None,
             tokens,
             webhooks: Some(webhooks),
             loopback: address.ip().is_loopback(),

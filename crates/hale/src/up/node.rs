@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hale_agent::{
     Agent, AgentHandle, AgentOptions, Drains, Reports,
+    blackbox::Blackbox,
     link::Identity,
     metrics::{AgentMetrics, LinkMetrics, exposition},
     spool::{MemorySpool, Outcomes},
@@ -144,7 +145,8 @@ impl Node {
         let (agent, supervisor, reports) = parts.agent(&cluster, agent_token, &mut metrics).await?;
         files.declare(&cluster).await?;
         let end = CancellationToken::new();
-        let serving = serve(&cluster, &store, (registry, tokens, metrics), door, dir, &end).await?;
+        let shared = (registry, tokens, metrics, args.scrape.open()?);
+        let serving = serve(&cluster, &store, shared, door, dir, &end).await?;
         Ok(Self { store, cluster, agent, reports, supervisor, runtime, traffic, screen, end, serving })
     }
 
@@ -294,12 +296,12 @@ fn identity(args: &UpArgs, dir: &DataDir, instance: String) -> Identity {
 async fn serve(
     cluster: &Cluster,
     store: &Store,
-    shared: (Arc<Registry>, TokenSet, MetricsRegistry),
+    shared: (Arc<Registry>, TokenSet, MetricsRegistry, Option<Arc<Blackbox>>),
     door: Door,
     dir: &DataDir,
     end: &CancellationToken,
 ) -> Result<JoinHandle<()>, Failure> {
-    let (registry, tokens, mut metrics) = shared;
+    let (registry, tokens, mut metrics, blackbox) = shared;
     let Door { tcp, socket, address, .. } = door;
     let counted = hale_server::metrics::start(&mut metrics, cluster, store, end.clone());
     let key = dir.join(KEY_FILE);
@@ -307,12 +309,19 @@ async fn serve(
         .map_err(Failure::failed)?;
     let metrics: hale_server::Metrics =
         Arc::new(move |accept| exposition::encode(&metrics, accept).map_err(|error| error.to_string()));
+    let probing = blackbox.map(|blackbox| -> hale_server::Probing {
+        Arc::new(move |query, headers| {
+            let blackbox = Arc::clone(&blackbox);
+            Box::pin(async move { blackbox.answer(&query, &headers).await })
+        })
+    });
     let router = hale_server::router(Parts {
         control: Arc::new(cluster.clone()),
         cluster: Some(cluster.clone()),
         store: store.clone(),
         registry,
         metrics,
+        probing,
         tokens,
         webhooks: Some(webhooks),
         loopback: address.ip().is_loopback(),
