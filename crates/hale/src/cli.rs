@@ -1,6 +1,7 @@
 //! What can be typed: every command, its options, their environment variables and defaults.
 
 mod admin;
+mod kube;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -10,6 +11,7 @@ use hale_model::{ProbeKind, Status, event::EventData};
 
 use crate::{remote::webhook::WebhookArgs, telemetry::TelemetryArgs};
 pub(crate) use admin::*;
+pub(crate) use kube::*;
 
 /// Keeps what you run healthy, and shows it.
 #[derive(Debug, Parser)]
@@ -79,6 +81,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Does one check now, with its timings.
     Probe(Box<crate::local::probe::args::ProbeArgs>),
+    /// Judges Kubernetes objects offline, as `kubectl get -o json` prints them: how each workload is, and why.
+    Assess(AssessArgs),
     /// Prints the JSON Schema of workload files, for editors.
     Schema,
     /// Prints the OpenAPI document of the REST API.

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hale-container", &["hale-supervisor", "hale-check", "hale-keeper", "hale-model", "hale-health"]),
     ("hale-store", &["hale-api", "hale-model", "hale-health"]),
     ("hale-gateway", &["hale-api", "hale-model", "hale-health"]),
+    ("hale-kube", &["hale-api", "hale-model", "hale-health"]),
     ("hale-placement", &["hale-model", "hale-health"]),
     ("hale-server", &["hale-placement", "hale-store", "hale-api", "hale-model", "hale-health"]),
     (
@@ -33,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hale-container",
             "hale-server",
             "hale-gateway",
+            "hale-kube",
             "hale-supervisor",
             "hale-store",
             "hale-placement",

@@ -1,5 +1,6 @@
 //! Commands that need no running hale.
 
+pub(crate) mod assess;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo_web;

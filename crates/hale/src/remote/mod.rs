@@ -8,7 +8,7 @@ pub(crate) mod get;
 pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod status;
-mod table;
+pub(crate) mod table;
 pub(crate) mod token;
 pub(crate) mod webhook;
 

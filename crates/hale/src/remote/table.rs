@@ -7,7 +7,7 @@ use owo_colors::{OwoColorize, Style};
 
 /// One cell.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     text: String,
     style: Style,
 }
@@ -25,22 +25,22 @@ impl From<&str> for Cell {
 }
 
 /// A status in its colour.
-pub(super) fn status(status: Status) -> Cell {
+pub(crate) fn status(status: Status) -> Cell {
     Cell { text: status.to_string(), style: of_status(status) }
 }
 
 /// Text that matters less.
-pub(super) fn dim(text: impl Into<String>) -> Cell {
+pub(crate) fn dim(text: impl Into<String>) -> Cell {
     Cell { text: text.into(), style: Style::new().dimmed() }
 }
 
 /// Text that matters as much as this.
-pub(super) fn weighed(text: impl Into<String>, severity: Severity) -> Cell {
+pub(crate) fn weighed(text: impl Into<String>, severity: Severity) -> Cell {
     Cell { text: text.into(), style: of_severity(severity) }
 }
 
 /// The colour of a status.
-pub(super) fn of_status(status: Status) -> Style {
+pub(crate) fn of_status(status: Status) -> Style {
     match status {
         Status::Healthy => Style::new().green(),
         Status::Unknown => Style::new().blue(),
@@ -50,7 +50,7 @@ pub(super) fn of_status(status: Status) -> Style {
 }
 
 /// The colour of a severity.
-pub(super) fn of_severity(severity: Severity) -> Style {
+pub(crate) fn of_severity(severity: Severity) -> Style {
     match severity {
         Severity::Info => Style::new(),
         Severity::Warning => Style::new().yellow(),
@@ -61,24 +61,24 @@ pub(super) fn of_severity(severity: Severity) -> Style {
 
 /// Rows under a head.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    pub(super) fn new(head: &[&str]) -> Self {
+    pub(crate) fn new(head: &[&str]) -> Self {
         Self { rows: vec![head.iter().map(|it| dim(*it)).collect()] }
     }
 
-    pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
         self.cells(cells.into());
     }
 
-    pub(super) fn cells(&mut self, cells: Vec<Cell>) {
+    pub(crate) fn cells(&mut self, cells: Vec<Cell>) {
         self.rows.push(cells);
     }
 
-    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
