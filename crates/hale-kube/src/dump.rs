@@ -275,7 +275,7 @@ mod tests {
             assert!(error.message.contains(says), "{text}: {error:?}");
         }
         assert_eq!(read("{\n\"a\":,\n}").unwrap_err().line, Some(2));
-        assert_eq!(read("a: 1\nb: [").unwrap_err().line.is_some(), true);
+        assert!(read("a: 1\nb: [").unwrap_err().line.is_some());
         assert!(Dump::default().read(&[b'{', 0xff]).unwrap_err().message.contains("UTF-8"));
     }
 

@@ -12,12 +12,12 @@ fn judge(objects: &[Value]) -> Vec<Verdict> {
     for object in objects {
         world.add(None, None, object);
     }
-    world.judge(NOW.parse().unwrap(), &Settings::default())
+    world.judge(NOW.parse().expect("a time"), &Settings::default())
 }
 
 /// So many seconds before now.
 fn ago(seconds: i64) -> String {
-    let now: Timestamp = NOW.parse().unwrap();
+    let now: Timestamp = NOW.parse().expect("a time");
     (now - jiff::SignedDuration::from_secs(seconds)).to_string()
 }
 
@@ -290,4 +290,35 @@ fn a_suspended_or_unscheduled_cron_job_is_healthy_and_its_last_job_decides() {
     let mut suspended = cron;
     suspended["spec"]["suspend"] = json!(true);
     assert_eq!(verdict(&[suspended, old]), of(Healthy, &[]));
+}
+
+#[test]
+fn a_set_without_any_pod_is_told_by_its_own_count_when_no_pods_are_known() {
+    let mut set = deployment(2, 0);
+    set["kind"] = json!("StatefulSet");
+    set["status"] = json!({"observedGeneration": 1, "replicas": 0});
+    let refused = event("e", "FailedCreate", &set, "exceeded quota", 4, 10);
+    assert_eq!(verdict(&[set.clone(), refused]), of(Failing, &["FailedCreate"]));
+    assert_eq!(verdict(&[set]), of(Failing, &[]));
+}
+
+#[test]
+fn a_liveness_kill_is_known_by_its_failed_probe_when_the_kill_itself_is_not_told() {
+    let mut restarted = pod("a", 3000, true, &running(20));
+    restarted["status"]["containerStatuses"][0]["restartCount"] = json!(1);
+    restarted["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 137, "reason": "Error", "startedAt": ago(3000), "finishedAt": ago(22)}});
+    let objects = |extra: Value| [deployment(1, 1), replica_set(1), restarted.clone(), extra];
+    let failed = event("e", "Unhealthy", &restarted, "Liveness probe failed: timeout", 3, 50);
+    assert_eq!(verdict(&objects(failed)), of(Degraded, &["LivenessRestart"]));
+    let long_ago = event("e", "Unhealthy", &restarted, "Liveness probe failed: timeout", 1, 900);
+    assert_eq!(verdict(&objects(long_ago)), of(Healthy, &[]));
+}
+
+#[test]
+fn a_pod_that_should_be_gone_is_told_and_not_counted() {
+    let mut stuck = pod("a", 3000, true, &running(3000));
+    stuck["metadata"]["deletionTimestamp"] = json!(ago(100));
+    let verdicts = judge(&[deployment(1, 0), replica_set(1), stuck]);
+    assert_eq!((verdicts[0].status, verdicts[0].pods_ready), (Failing, 0));
+    assert!(verdicts[0].reasons.iter().any(|it| it.contains("pod a should be gone")), "{verdicts:?}");
 }

@@ -109,7 +109,7 @@ fn running(group: &Group<'_>, known: bool, events: &Events<'_>, moment: Moment<'
     }
     draft.because(format!("{} runs: {} of {wanted} pods ready", job.meta.name, ready.min(wanted)));
     let mut findings = group.findings(wanted, ready);
-    findings.extend(group.failed_create(wanted, events).filter(|_| known));
+    findings.extend(group.failed_create(wanted, known, events));
     let began = job.job.started.or(job.meta.created);
     let young = began.is_some_and(|it| moment.since(it) <= moment.settings.progress_deadline);
     let fresh = !group.pods.iter().any(|it| it.was_ready || it.failed || it.done);
@@ -118,8 +118,8 @@ fn running(group: &Group<'_>, known: bool, events: &Events<'_>, moment: Moment<'
     } else {
         Rollout::Complete
     };
-    let none_there = known
-        && !group.pods.iter().any(|it| it.active() || it.failed)
+    let none_there = group.here(known) == 0
+        && !group.pods.iter().any(|it| it.failed)
         && moment.past_grace(began.max(job.meta.created));
     let findings = &findings;
     weigh(&mut draft, &Scales { wanted, enough: wanted, ready, none_there, rollout: &rollout, findings });

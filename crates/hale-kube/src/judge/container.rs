@@ -57,7 +57,7 @@ impl Case<'_> {
         if let Some(last) = last.filter(|it| !SAYS_NOTHING.contains(&it.reason.as_str())) {
             found.push(self.found(&last.reason, &format!("it ended with {}", exit(last))));
         }
-        found.extend(self.killed(last.and_then(|it| it.started)));
+        found.extend(self.killed(last));
         found
     }
 
@@ -67,7 +67,11 @@ impl Case<'_> {
             return Vec::new();
         }
         let mut found = vec![self.found(&ended.reason, &format!("it ended with {}", exit(ended)))];
-        found.extend(self.killed(ended.started));
+        let memory = self.container.last.as_ref().filter(|it| it.reason == "OOMKilled");
+        if let Some(before) = memory.filter(|it| it.reason != ended.reason) {
+            found.push(self.found("OOMKilled", &format!("before that it ended with {}", exit(before))));
+        }
+        found.extend(self.killed(Some(ended)));
         found
     }
 
@@ -79,7 +83,7 @@ impl Case<'_> {
                 let says = format!("it ran out of memory and was killed ({}); it runs again", exit(last));
                 found.push(self.found("OOMKilled", &says));
             }
-            found.extend(self.killed(last.and_then(|it| it.started).or(since)));
+            found.extend(self.killed(last));
         }
         if found.is_empty() && last.is_some_and(|last| self.in_a_crash_loop(last, since)) {
             let says = format!(
@@ -109,22 +113,24 @@ impl Case<'_> {
             && self.moment.since(since) < enough
     }
 
-    /// It was killed because a liveness or startup probe failed: only an event says so. `from` is when the instance
-    /// that was killed had started.
-    fn killed(&self, from: Option<Timestamp>) -> Option<Finding> {
-        let kill =
-            self.events.iter().filter(|it| it.reason == "Killing" && it.seen_from(from)).find_map(|it| {
-                let about = it.is_about(&self.container.name);
-                let probe = ["liveness", "startup"]
-                    .into_iter()
-                    .find(|probe| it.message.contains(&format!("failed {probe} probe")));
-                probe.filter(|_| about).map(|probe| (probe, it.count))
-            });
-        let (probe, times) = kill?;
-        let why = self.said(&format!("{} probe failed", capital(probe)), None);
-        let mut says = vec![format!("killed {times} times because its {probe} probe failed")];
-        says.extend(why.map(|it| it.message.clone()));
-        Some(self.found("LivenessRestart", &sentence(&says)))
+    /// It was killed because a liveness or startup probe failed: only events say so, and count for the instance that
+    /// ended last, or for the one that is just being killed.
+    fn killed(&self, last: Option<&Ended>) -> Option<Finding> {
+        let from = last.and_then(|it| it.started);
+        ["liveness", "startup"].into_iter().find_map(|probe| {
+            let failure = format!("{} probe failed", capital(probe));
+            let why = self.said(&failure, from);
+            let kill = self.said(&format!("Container {} failed {probe} probe", self.container.name), from);
+            let times = match (kill, why) {
+                (Some(kill), _) => kill.count,
+                // That it was killed is not told any more, but that the probe failed just before it was.
+                (None, Some(why)) if last.is_some_and(|it| follows(it, why)) => 1,
+                _ => return None,
+            };
+            let mut says = vec![format!("killed {times} times because its {probe} probe failed")];
+            says.extend(why.map(|it| it.message.clone()));
+            Some(self.found("LivenessRestart", &sentence(&says)))
+        })
     }
 
     /// It runs, and is not ready.
@@ -179,6 +185,13 @@ impl Case<'_> {
         };
         format!("{what} {}", self.container.name)
     }
+}
+
+/// Whether a container ended, by a signal, just after a probe failed.
+fn follows(ended: &Ended, failure: &Event) -> bool {
+    let (Some(failed), Some(finished)) = (failure.last, ended.finished) else { return false };
+    let after = finished.duration_since(failed).as_secs();
+    matches!(ended.code, 137 | 143) && ended.reason == "Error" && (-2..=60).contains(&after)
 }
 
 /// `exit code 1 (Error)`.

@@ -32,15 +32,31 @@ impl Group<'_> {
         self.active().chain(failed).flat_map(|it| it.findings.iter().cloned()).collect()
     }
 
-    /// It can't make its pods. Only events say why; they count while pods are missing and none was made since.
-    pub(super) fn failed_create(&self, wanted: u32, events: &Events<'_>) -> Option<Finding> {
-        let here = self.active().count();
-        if u32::try_from(here).unwrap_or(u32::MAX) >= wanted {
+    /// It can't make its pods. Only events say why; they count while pods are missing and none was made since. Where
+    /// pods are not known, its own count says how many there are.
+    pub(super) fn failed_create(&self, wanted: u32, known: bool, events: &Events<'_>) -> Option<Finding> {
+        if self.here(known) >= wanted {
             return None;
         }
         let newest = self.pods.iter().filter_map(|it| it.pod.meta.created).max();
         failed_create(self.controller, events, newest)
     }
+
+    /// How many pods it has, ready or not.
+    pub(super) fn here(&self, known: bool) -> u32 {
+        let counted = self.controller.counted.as_ref().map_or(0, |it| it.all);
+        if known { u32::try_from(self.active().count()).unwrap_or(u32::MAX) } else { counted }
+    }
+
+    /// Its pods that should be gone, and are not.
+    fn lingering(&self, moment: Moment<'_>) -> impl Iterator<Item = &Seen<'_>> {
+        self.pods.iter().filter(move |it| it.leaving && overdue(it, moment))
+    }
+}
+
+/// Whether a pod that is being deleted should be gone for a while.
+fn overdue(seen: &Seen<'_>, moment: Moment<'_>) -> bool {
+    seen.pod.meta.deleting.is_some_and(|it| it < moment.now && moment.past_grace(Some(it)))
 }
 
 /// What a controller says of not being able to make something, since the newest that it made.
@@ -97,7 +113,7 @@ pub(super) fn workload(
         let own = group.controller.desired();
         let here = group.active().filter(|it| it.ready).count();
         findings.extend(group.findings(own, u32::try_from(here).unwrap_or(u32::MAX)));
-        findings.extend(group.failed_create(own, events).filter(|_| known));
+        findings.extend(group.failed_create(own, known, events));
         created = created.max(group.controller.meta.created);
     }
     // What a deployment says of its replica sets, unless they have said it.
@@ -107,7 +123,11 @@ pub(super) fn workload(
         findings.extend(failed_create(root, events, None).filter(|_| ready < wanted));
     }
     let pods = || groups.iter().flat_map(|it| it.pods.iter());
-    let none_there = known && !pods().any(Seen::active) && moment.past_grace(created);
+    let here = match known {
+        true => pods().filter(|it| it.active()).count() > 0,
+        false => root.counted.as_ref().is_some_and(|it| it.all > 0),
+    };
+    let none_there = !here && moment.past_grace(created);
     let rollout = Rollout::of(root, pods(), ready, moment);
     let scales =
         Scales { wanted, enough: root.enough(), ready, none_there, rollout: &rollout, findings: &findings };
@@ -115,6 +135,9 @@ pub(super) fn workload(
         draft.because("its pods are not known: its own status is believed");
     }
     weigh(&mut draft, &scales);
+    for seen in groups.iter().flat_map(|it| it.lingering(moment)) {
+        draft.because(format!("pod {} should be gone, and is not", seen.pod.meta.name));
+    }
     draft
 }
 
@@ -207,7 +230,7 @@ pub(super) fn bare_pod(seen: &Seen<'_>, moment: Moment<'_>) -> Draft {
 fn leaving_pod(seen: &Seen<'_>, moment: Moment<'_>) -> Draft {
     let mut draft = Draft::new(0, 0);
     draft.because("it is being deleted");
-    if moment.past_grace(seen.pod.meta.deleting) && seen.pod.meta.deleting.is_some_and(|it| it < moment.now) {
+    if overdue(seen, moment) {
         draft.at_least(Status::Degraded);
         draft.conditions.insert("Terminating".to_owned());
         draft.because("Terminating: it should be gone, and is not");

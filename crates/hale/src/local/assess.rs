@@ -86,7 +86,8 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         };
         inside.retain(holds);
         if inside.is_empty() {
-            let message = format!("{}: no .json, .yaml or .yml file in this directory", path.display());
+            let message =
+                format!("error: {}: no .json, .yaml or .yml file in this directory", path.display());
             return Err(Failure::InvalidFile(message));
         }
         inside.sort();
@@ -99,7 +100,10 @@ fn read(path: &Path, from: impl Read) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     from.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > LARGEST {
-        return Err(Failure::InvalidFile(format!("{}: more than 2 GiB; assess it in parts", name(path))));
+        return Err(Failure::InvalidFile(format!(
+            "error: {}: more than 2 GiB; assess it in parts",
+            name(path)
+        )));
     }
     Ok(bytes)
 }

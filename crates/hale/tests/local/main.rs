@@ -1,5 +1,6 @@
 //! Commands that need no running hale, as they are typed: what is printed where, and the exit status.
 
+mod assess;
 mod check;
 mod demo;
 mod probe;
