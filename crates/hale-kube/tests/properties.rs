@@ -1,5 +1,7 @@
 //! What holds of every judgement, over the recorded objects and whatever becomes of them.
 
+#![expect(clippy::unwrap_used, reason = "a test helper that can't help fails the test")]
+
 use std::{fs, sync::LazyLock};
 
 use hale_kube::judge::{PROGRESSING, Settings, Verdict, World};

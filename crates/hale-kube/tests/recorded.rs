@@ -1,6 +1,8 @@
 //! The judgement over the recorded objects of a real cluster: what each is was written down from the rules (K4–K7), not
 //! from what came out.
 
+#![expect(clippy::unwrap_used, reason = "a test helper that can't help fails the test")]
+
 use hale_kube::{
     dump::Dump,
     judge::{Settings, Verdict},
