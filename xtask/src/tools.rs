@@ -51,6 +51,15 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
         purpose: "makes the databases of several servers",
         versions: Some("/usr/lib/postgresql"),
     },
+    Tool { program: "dockerd", package: "docker.io", purpose: "runs containers", versions: None },
+    Tool { program: "busybox", package: "busybox-static", purpose: "is what is in images", versions: None },
+    Tool { program: "ip", package: "iproute2", purpose: "makes the containers' network", versions: None },
+    Tool {
+        program: "podman",
+        package: "podman runc netavark aardvark-dns",
+        purpose: "runs containers in another way",
+        versions: None,
+    },
 ];
 
 /// Python's, for `cargo xtask test`: from PyPI, in an environment of their own in the target folder. What they need in
@@ -94,7 +103,7 @@ pub(crate) fn ensure(tools: &[Tool]) -> Outcome {
             list(missing.iter().map(|tool| tool.program)),
         ));
     }
-    let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let mut packages: Vec<&str> = missing.iter().flat_map(|tool| tool.package.split(' ')).collect();
     packages.dedup();
     install(&packages)?;
     match missing.iter().find(|tool| !tool.is_there()) {

@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn a_run_is_read_back_from_its_labels() {
-        let id = InstanceId { replica: "web-0".into(), generation: Generation(7), incarnation: Incarnation(3) };
+        let id =
+            InstanceId { replica: "web-0".into(), generation: Generation(7), incarnation: Incarnation(3) };
         let labels = of("0123456789abcdef", "web", &id);
         assert_eq!(instance(&labels), Some(id.clone()));
         assert_eq!(name("0123456789abcdef", &id), "web-0.7.3.01234567");

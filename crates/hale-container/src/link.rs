@@ -41,14 +41,10 @@ const AGAIN_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
     pub(crate) docker: Docker,
-    /// Whether it is Podman, whose ways differ here and there.
-    pub(crate) podman: bool,
     /// Whether containers write to `json-file` unless they are told otherwise: then what it keeps is bounded.
     pub(crate) bounds_logs: bool,
     /// Name, version, socket: for logs and diagnostics.
     pub(crate) what: String,
-    /// Which connection this is; each is another.
-    pub(crate) number: u64,
 }
 
 /// How it stands.
@@ -98,7 +94,8 @@ impl Link {
 
     pub(crate) fn set(&self, state: State) {
         if let State::Up(engine) = &state {
-            let told = self.version_told.lock().unwrap_or_else(PoisonError::into_inner).replace(engine.what.clone());
+            let told =
+                self.version_told.lock().unwrap_or_else(PoisonError::into_inner).replace(engine.what.clone());
             if told.as_ref() != Some(&engine.what) {
                 tracing::info!(engine = engine.what, "a container engine is there");
             }
@@ -171,8 +168,14 @@ impl Link {
         }
     }
 
+    /// Whether there is a socket to try, or somebody said which.
+    pub(crate) fn may_find(&self) -> bool {
+        let candidates = socket::candidates(self.host.as_deref(), |name| env::var(name).ok());
+        self.host.is_some() || candidates.is_ok_and(|all| all.iter().any(|it| it.exists()))
+    }
+
     /// Looks for an engine, once.
-    pub(crate) async fn find(&self, number: u64) -> Result<Engine, String> {
+    pub(crate) async fn find(&self) -> Result<Engine, String> {
         let candidates = socket::candidates(self.host.as_deref(), |name| env::var(name).ok())?;
         let there: Vec<&PathBuf> = candidates.iter().filter(|it| it.exists()).collect();
         if there.is_empty() {
@@ -185,7 +188,7 @@ impl Link {
         let mut why = Vec::new();
         for path in there {
             let path = path.display().to_string();
-            match timeout(HELLO, hello(&path, number)).await {
+            match timeout(HELLO, hello(&path)).await {
                 Ok(Ok(engine)) => return Ok(engine),
                 Ok(Err(error)) => why.push(format!("{path}: {error}")),
                 Err(_) => why.push(format!("{path}: no answer within {HELLO:?}")),
@@ -195,7 +198,7 @@ impl Link {
     }
 }
 
-async fn hello(path: &str, number: u64) -> Result<Engine, CallError> {
+async fn hello(path: &str) -> Result<Engine, CallError> {
     let docker = Docker::connect_with_unix(path, CLIENT_LIMIT, &VERSION)?;
     let version = docker.version().await?;
     let name = version.components.iter().flatten().next().map_or("", |it| it.name.as_str());
@@ -204,7 +207,7 @@ async fn hello(path: &str, number: u64) -> Result<Engine, CallError> {
     let bounds_logs = !podman && info.logging_driver.as_deref() == Some("json-file");
     let release = version.version.unwrap_or_default();
     let what = format!("{} {release} at {path}", if podman { "Podman" } else { "Docker" });
-    Ok(Engine { docker, podman, bounds_logs, what, number })
+    Ok(Engine { docker, bounds_logs, what })
 }
 
 /// Shared by everything of the runtime.

@@ -14,6 +14,8 @@ pub struct ContainerOptions {
     pub host: Option<String>,
     /// The agent's data directory: records in `containers/`, output in `logs/`.
     pub data_dir: PathBuf,
+    /// Whether nothing may run as root (`--no-root`): then a container needs a user that is not, its own or its image's.
+    pub no_root: bool,
     /// Where published ports are bound, and reached.
     pub publish: IpAddr,
     /// How much output is kept.
@@ -31,6 +33,7 @@ impl ContainerOptions {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             host: None,
+            no_root: false,
             data_dir: data_dir.into(),
             publish: IpAddr::V4(Ipv4Addr::LOCALHOST),
             logs: LogLimits::default(),

@@ -152,6 +152,11 @@ impl Records {
         let _ = fs::remove_file(self.path(id));
     }
 
+    /// One, if it can be read.
+    pub(crate) fn load_one(&self, id: &InstanceId) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.path(id)).ok()?).ok()
+    }
+
     /// All that can be read.
     pub(crate) fn load(&self) -> Vec<Record> {
         let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
@@ -183,7 +188,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::new(dir.path());
         assert!(!records.exist() && records.load().is_empty());
-        let id = InstanceId { replica: "web-0".into(), generation: Generation(2), incarnation: Incarnation(5) };
+        let id =
+            InstanceId { replica: "web-0".into(), generation: Generation(2), incarnation: Incarnation(5) };
         let mut record = Record::new(&id);
         record.container = Some("abc".into());
         record.ended = Some(Ended::new(Exit::signal(9), Timestamp::UNIX_EPOCH));

@@ -6,14 +6,16 @@
 use crate::clock;
 
 /// The longest stored line, bytes.
-pub(crate) const LINE_MAX: usize = 16 * 1024;
+pub const LINE_MAX: usize = 16 * 1024;
 
 /// Which output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
+pub enum Stream {
+    /// What it says.
     Stdout,
+    /// What it complains of.
     Stderr,
-    /// The keeper's own remarks.
+    /// Hale's own remarks.
     Hale,
 }
 

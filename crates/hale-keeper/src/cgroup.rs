@@ -202,6 +202,13 @@ impl Group {
     }
 }
 
+/// The cgroups of a process that somebody else put there: the one of version 2, and the one that accounts for its memory.
+/// The root of a tree, which says nothing of one process, is none.
+#[must_use]
+pub fn of_process(pid: i32) -> (Option<PathBuf>, Option<PathBuf>) {
+    cgroup_find::of_process(pid)
+}
+
 /// The processes of a cgroup and of those below it; empty when it is gone.
 #[must_use]
 pub fn members(path: &Path) -> Vec<i32> {

@@ -29,6 +29,16 @@ pub(crate) fn find(name: &str) -> Cgroups {
     Cgroups { v2, v2_limits, v1_memory, v1_cpu }
 }
 
+/// The cgroups of another process: of version 2, and the one that accounts for its memory. Roots are none.
+pub(crate) fn of_process(pid: i32) -> (Option<PathBuf>, Option<PathBuf>) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let theirs = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let below_root = |tree: Tree| (tree.own != tree.mount && tree.own.is_dir()).then_some(tree.own);
+    let v2 = tree(&mounts, &theirs, None).and_then(below_root);
+    let memory = tree(&mounts, &theirs, Some("memory")).and_then(below_root).or_else(|| v2.clone());
+    (v2, memory)
+}
+
 /// Looks from this process's own cgroup upwards: the nearest one that gives its children memory and cpu, else the
 /// nearest one where a child can be made at all. The kernel lets no group but the root have both processes and
 /// children with controllers, so that one's own often can't.

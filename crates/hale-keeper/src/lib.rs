@@ -40,13 +40,14 @@ mod sys;
 mod upgrade;
 mod writer;
 
+pub use capture::{LINE_MAX, Stream};
 pub use connect::{launch_or_connect, upgrade_in_place};
 pub use error::KeeperError;
 pub use keeper::{KeeperOptions, run};
 pub use launch::{LaunchOptions, Launched, launch, raise_open_files};
 pub use leftovers::{Swept, end_leftovers};
 pub use link::Link;
-pub use writer::LogLimits;
+pub use writer::{LogBook, LogLimits};
 
 /// The environment variable that marks every process of a replica: `MARK/REPLICA/GENERATION/INCARNATION` (H18).
 pub const MARK_VARIABLE: &str = "HALE_INSTANCE";

@@ -36,9 +36,10 @@ impl Default for LogLimits {
     }
 }
 
-/// All log files.
+/// All log files. Those of one directory may have two writers, for different replicas: each counts what was there when it
+/// began and what it writes itself, and [`Self::recount`] mends that.
 #[derive(Debug)]
-pub(crate) struct LogBook {
+pub struct LogBook {
     dir: PathBuf,
     limits: LogLimits,
     total: u64,
@@ -78,7 +79,10 @@ pub(crate) struct LogState {
 
 impl LogBook {
     /// Log files in this directory, made if need be.
-    pub(crate) fn new(dir: PathBuf, limits: LogLimits) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The directory can't be made.
+    pub fn new(dir: PathBuf, limits: LogLimits) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
         let total = log_files(&dir).iter().map(|file| file.size).sum();
         Ok(Self { dir, limits, total, open: HashMap::new(), lines: Vec::new(), full_until: 0 })
@@ -110,7 +114,7 @@ impl LogBook {
     }
 
     /// An instance of this replica begins to write.
-    pub(crate) fn open(&mut self, replica: &str, now: u64) {
+    pub fn open(&mut self, replica: &str, now: u64) {
         let burst = self.limits.bytes_per_second.saturating_mul(4);
         let path = self.dir.join(format!("{replica}.log"));
         let file = self.open.entry(replica.to_owned()).or_insert_with(|| LogFile {
@@ -128,7 +132,7 @@ impl LogBook {
     }
 
     /// An instance writes no more.
-    pub(crate) fn close(&mut self, replica: &str, wall_micros: u64) {
+    pub fn close(&mut self, replica: &str, wall_micros: u64) {
         self.tell_dropped(replica, wall_micros);
         if let Some(file) = self.open.get_mut(replica) {
             file.users -= 1;
@@ -163,6 +167,37 @@ impl LogBook {
         splitter.feed(bytes, wall_micros, &mut lines);
         self.store(replica, &lines, wall_micros);
         self.keep(lines);
+    }
+
+    /// Counts anew what all files of the directory hold.
+    pub fn recount(&mut self) {
+        self.total = log_files(&self.dir).iter().map(|file| file.size).sum();
+    }
+
+    /// Stores a line, or a piece of one (`whole`: its end), that was read at another time and in another way than from a
+    /// pipe; or drops and counts it. Says whether it is stored.
+    pub fn add(
+        &mut self,
+        replica: &str,
+        (stream, whole, text): (Stream, bool, &[u8]),
+        wall_micros: u64,
+        now: u64,
+    ) -> bool {
+        let rate = self.limits.bytes_per_second;
+        let Some(file) = self.open.get_mut(replica) else { return false };
+        if !file.allow(text.len() as u64, rate, now) {
+            file.count(u64::from(whole), text.len() as u64 + 1);
+            return false;
+        }
+        self.tell_dropped(replica, wall_micros);
+        let mut lines = std::mem::take(&mut self.lines);
+        capture::line(stream, whole, text, wall_micros, &mut lines);
+        let written = self.write(replica, &lines, wall_micros);
+        if !written && let Some(file) = self.open.get_mut(replica) {
+            file.count(u64::from(whole), lines.len() as u64);
+        }
+        self.keep(lines);
+        written
     }
 
     /// A stream has ended.

@@ -3,7 +3,11 @@
 //! Only tests use this; nothing of it is shipped. What can't be started fails the test with words: `cargo xtask test`
 //! installs what is needed.
 
+mod docker;
+mod podman;
 mod postgres;
 mod process;
 
+pub use docker::DockerEngine;
+pub use podman::PodmanEngine;
 pub use postgres::Postgres;

@@ -206,6 +206,10 @@ pub(crate) struct UpArgs {
     /// Refuses workloads that would run as root.
     #[arg(long, env = "HALE_NO_ROOT")]
     pub(crate) no_root: bool,
+    /// Where the container engine (Docker, Podman) is asked: `unix:///PATH` [default: `DOCKER_HOST`, else the usual
+    /// sockets]. No engine is looked for before a workload wants a container.
+    #[arg(long, env = "HALE_CONTAINER_HOST", value_name = "HOST")]
+    pub(crate) container_host: Option<String>,
     #[command(flatten)]
     pub(crate) scrape: crate::agent::ScrapeArgs,
     #[command(flatten)]

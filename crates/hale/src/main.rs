@@ -8,6 +8,7 @@ mod gateway;
 mod local;
 mod output;
 mod remote;
+mod runs;
 mod server;
 mod telemetry;
 mod up;

@@ -10,7 +10,10 @@ const MAX: u64 = 1 << 20;
 
 /// Reads a file of `NAME=value` lines: empty lines and those that begin with `#` are passed over, `export ` before a
 /// name too; a value in double or single quotes is taken without them. Nothing is expanded.
-pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>, SpawnError> {
+///
+/// # Errors
+/// `env_file`: it can't be read, is too long, or holds another line.
+pub fn read(path: &Path) -> Result<Vec<(String, String)>, SpawnError> {
     let failed =
         |what: String| spawn_error("env_file", format!("can't read envFrom file {}: {what}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();

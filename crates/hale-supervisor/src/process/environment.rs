@@ -117,7 +117,8 @@ fn own(launch: &Launch) -> Vec<(String, String)> {
 }
 
 /// `PORT_HTTP` for a port named `http`.
-fn port_variable(name: &str) -> String {
+#[must_use]
+pub fn port_variable(name: &str) -> String {
     let upper = name.chars().map(|it| if it.is_ascii_alphanumeric() { it.to_ascii_uppercase() } else { '_' });
     format!("PORT_{}", upper.collect::<String>())
 }

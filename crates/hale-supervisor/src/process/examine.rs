@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use hale_keeper::{logs, procfs};
+use hale_keeper::{logs, procfs, protocol::Running};
 use hale_model::event::Forensics;
 
 use super::{
-    Live,
     mask::Masker,
     usage::{self, Meter},
 };
@@ -26,12 +25,18 @@ const THREADS: usize = 32;
 /// The longest line about a thread, bytes.
 const THREAD_LINE: usize = 1024;
 
-/// Examines; what is not there within the limit is named as missing.
-pub(super) async fn examine(live: Option<Live>, files: Vec<PathBuf>, limit: Duration) -> Forensics {
+/// Examines the processes of an instance by its main one, and the end of its output; what is not there within the limit
+/// is named as missing.
+pub async fn examine(
+    running: Option<Running>,
+    masker: Arc<Masker>,
+    files: Vec<PathBuf>,
+    limit: Duration,
+) -> Forensics {
     let found = Arc::new(Mutex::new(Forensics::default()));
     let for_task = Arc::clone(&found);
     // Reading /proc of a process in trouble can block; what was found until then is kept.
-    let task = tokio::task::spawn_blocking(move || look(live.as_ref(), &files, &for_task));
+    let task = tokio::task::spawn_blocking(move || look(running.as_ref(), &masker, &files, &for_task));
     let late = tokio::time::timeout(limit.min(LIMIT), task).await.is_err();
     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if late {
@@ -42,25 +47,23 @@ pub(super) async fn examine(live: Option<Live>, files: Vec<PathBuf>, limit: Dura
     found
 }
 
-fn look(live: Option<&Live>, files: &[PathBuf], found: &Mutex<Forensics>) {
+fn look(running: Option<&Running>, masker: &Masker, files: &[PathBuf], found: &Mutex<Forensics>) {
     let put = |change: &mut dyn FnMut(&mut Forensics)| {
         change(&mut found.lock().unwrap_or_else(PoisonError::into_inner));
     };
-    let plain = Masker::default();
-    let masker = live.map_or(&plain, |live| &live.masker);
     match log_tail(files, masker) {
         Ok(lines) => put(&mut |it| it.log_tail.clone_from(&lines)),
         Err(error) => put(&mut |it| it.missing.push(format!("log tail: {error}"))),
     }
-    let Some(live) = live else {
+    let Some(running) = running else {
         return put(&mut |it| it.missing.push("processes: none of it is left".to_owned()));
     };
-    let members = usage::members(&live.running);
+    let members = usage::members(running);
     if members.is_empty() {
         return put(&mut |it| it.missing.push("processes: its main process has ended".to_owned()));
     }
-    let main = i32::try_from(live.running.pid).unwrap_or(0);
-    let memory = Meter::default().usage(&live.running).map(|it| it.memory_bytes);
+    let main = i32::try_from(running.pid).unwrap_or(0);
+    let memory = Meter::default().usage(running).map(|it| it.memory_bytes);
     let threads = members.iter().map(|it| it.threads).sum();
     put(&mut |it| {
         it.memory_bytes = memory;

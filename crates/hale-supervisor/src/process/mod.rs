@@ -38,12 +38,15 @@ use hale_model::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-pub use environment::BaseEnvironment;
+pub use env_file::read as read_env_file;
+pub use environment::{BaseEnvironment, port_variable};
+pub use examine::examine;
 pub use hale_keeper::logs;
 pub use mask::Masker;
 pub use ports::{PortError, PortPool};
+pub use usage::Meter;
 
-use self::{client::Client, usage::Meter};
+use self::client::Client;
 use crate::runtime::{
     AdoptedInstance, BoxFuture, InstanceId, Launch, Runtime, RuntimeEvent, SpawnError, Started, Surroundings,
     Usage,
@@ -289,7 +292,8 @@ impl Runtime for ProcessRuntime {
 
     fn examine(&self, id: &InstanceId, limit: Duration) -> BoxFuture<'_, Forensics> {
         let files = self.log_files(&id.replica);
-        Box::pin(examine::examine(self.table.get(id), files, limit))
+        let (running, masker) = self.table.get(id).map(|live| (live.running, live.masker)).unzip();
+        Box::pin(examine(running, masker.unwrap_or_default(), files, limit))
     }
 
     fn adopt(&self) -> BoxFuture<'_, Vec<AdoptedInstance>> {

@@ -10,20 +10,22 @@ use hale_keeper::{
 
 use crate::runtime::Usage;
 
-/// Clock ticks and page size of this machine.
+/// Measures processes by the clock ticks and page size of this machine.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub struct Meter {
     units: OnceLock<(u64, u64)>,
 }
 
 impl Meter {
-    /// `None` when its main process is gone, or another by the same number (H13).
-    pub(super) fn usage(&self, running: &Running) -> Option<Usage> {
+    /// What an instance uses; `None` when its main process is gone, or another by the same number (H13).
+    #[must_use]
+    pub fn usage(&self, running: &Running) -> Option<Usage> {
         self.usage_among(running, &OnceCell::new())
     }
 
     /// The same, where the list of all processes may have been made already.
-    pub(super) fn usage_among(&self, running: &Running, processes: &OnceCell<Vec<Process>>) -> Option<Usage> {
+    #[must_use]
+    pub fn usage_among(&self, running: &Running, processes: &OnceCell<Vec<Process>>) -> Option<Usage> {
         let members = members_among(running, processes);
         if members.is_empty() {
             return None;

@@ -47,6 +47,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
+    runs::{Containers, Runs},
     up::{lock::DataDir, signals::Signals},
 };
 
@@ -93,7 +94,7 @@ pub(super) async fn run(args: &AgentArgs, dir: &DataDir, keeper: Launched) -> Re
 struct Node {
     agent: AgentHandle,
     supervisor: SupervisorHandle,
-    runtime: Arc<ProcessRuntime>,
+    runtime: Runs,
     reports: Arc<Reports>,
     spool: Arc<StoreSpool>,
 }
@@ -116,18 +117,21 @@ impl Node {
         let reports = Reports::new(&name, Arc::clone(&metrics), events, outcomes, None);
         let reached = args.address.unwrap_or_else(|| own_address(&args.server));
         let runtime = ProcessRuntime::connect(keeper, process_options(args, reached)).await;
-        let runtime = Arc::new(
-            runtime.map_err(|error| Failure::failed(format!("the keeper does not answer: {error}")))?,
-        );
+        let process =
+            runtime.map_err(|error| Failure::failed(format!("the keeper does not answer: {error}")))?;
+        let host = args.container_host.as_deref();
+        let (no_root, publish) = (args.no_root, reached);
+        let containers = Containers { host, no_root, publish, end_leftovers: false };
+        let runtime = Runs::new(process, &dir.path, containers);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         reports.tell(EventData::NodeStarted(NodeStarted { version: version.clone() }));
         let drains = Drains::default();
         let told = (&reports, &drains, &*metrics);
         let (supervisor, targets) = supervise(args, &name, dir, &runtime, told)?;
-        let identity = identity(args, &name, version, reached, dir)?;
+        let identity = identity(args, &name, version, (reached, runtime.names()), dir)?;
         let first_version = first_version(&dir.path)
             .map_err(|error| Failure::failed(format!("can't write to {}: {error}", dir.path.display())))?;
-        let used = Arc::clone(&runtime);
+        let used = runtime.clone();
         let agent = Agent::start(AgentOptions {
             identity,
             connector: Arc::new(Remote {
@@ -149,7 +153,7 @@ impl Node {
         })
         .await;
         let pulse = Pulse::watch(supervisor.clone(), notifier);
-        let answers = answers(pulse, &agent, Arc::clone(&runtime), registered, args.scrape.open()?);
+        let answers = answers(pulse, &agent, runtime.clone(), registered, args.scrape.open()?);
         tokio::spawn(health::serve(listener, answers));
         tracing::info!(node = name, health = %address, replicas = %reached, "the agent runs");
         Ok(Self { agent, supervisor, runtime, reports, spool })
@@ -213,7 +217,7 @@ fn supervise(
     args: &AgentArgs,
     name: &str,
     dir: &DataDir,
-    runtime: &Arc<ProcessRuntime>,
+    runtime: &Runs,
     (reports, drains, metrics): (&Arc<Reports>, &Drains, &AgentMetrics),
 ) -> Result<(SupervisorHandle, Targets), Failure> {
     let sink: Arc<dyn Sink> = Arc::clone(reports) as _;
@@ -228,8 +232,8 @@ fn supervise(
     let seed = u64::from(std::process::id()) ^ Timestamp::now().as_nanosecond() as u64;
     let clock = Arc::new(BootClock);
     let guard = Guard::start(name, Arc::clone(&sink), Arc::clone(&clock) as _);
-    let (prober, runs) = (Arc::clone(&checks.prober), Arc::clone(runtime));
-    let mut options = Options::new(name, runs as _, prober as _, Arc::clone(&sink), seed);
+    let prober = Arc::clone(&checks.prober);
+    let mut options = Options::new(name, runtime.runtime(), prober as _, Arc::clone(&sink), seed);
     options.drain = Arc::new(drains.clone());
     options.guard = Some(guard.clone());
     options.mementos = Some(mementos);
@@ -263,7 +267,7 @@ fn identity(
     args: &AgentArgs,
     name: &str,
     version: String,
-    address: IpAddr,
+    (address, runtimes): (IpAddr, Vec<String>),
     dir: &DataDir,
 ) -> Result<Identity, Failure> {
     let instance = random_id().map_err(|error| Failure::failed(format!("no random number: {error}")))?;
@@ -276,7 +280,7 @@ fn identity(
         address: address.to_string(),
         instance,
         boot_id: boot_id(),
-        runtimes: vec!["process".to_owned()],
+        runtimes,
         features: document::known_features().into_iter().collect(),
         capacity: capacity(&dir.path),
     })
@@ -285,7 +289,7 @@ fn identity(
 fn answers(
     pulse: Pulse,
     agent: &AgentHandle,
-    runtime: Arc<ProcessRuntime>,
+    runtime: Runs,
     registered: Registry,
     blackbox: Option<Arc<Blackbox>>,
 ) -> Answers {

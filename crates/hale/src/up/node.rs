@@ -1,6 +1,10 @@
 //! A server and its one node, in this process, wired together (N1).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use hale_agent::{
     Agent, AgentHandle, AgentOptions, Drains, Reports,
@@ -43,7 +47,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     files::Files, link::Inside, lock::DataDir, screen::Screen, signals::Signals, sink::Outside, traffic,
 };
-use crate::{cli::UpArgs, failure::Failure};
+use crate::{
+    cli::UpArgs,
+    failure::Failure,
+    runs::{Containers, Runs},
+};
 
 /// How long the keeper may take to end once its replicas have ended.
 const KEEPER_ENDS: Duration = Duration::from_secs(5);
@@ -86,7 +94,7 @@ struct Node {
     agent: AgentHandle,
     reports: Arc<Reports>,
     supervisor: SupervisorHandle,
-    runtime: Arc<ProcessRuntime>,
+    runtime: Runs,
     traffic: Arc<traffic::Traffic>,
     screen: Arc<Screen>,
     end: CancellationToken,
@@ -133,11 +141,16 @@ impl Node {
             Arc::clone(&registry),
             &hale_gateway::Metrics::register(&mut metrics),
         ));
-        let runtime = Arc::new(
-            ProcessRuntime::connect(keeper, process_options(args))
-                .await
-                .map_err(|error| Failure::failed(format!("the keeper does not answer: {error}")))?,
-        );
+        let process = ProcessRuntime::connect(keeper, process_options(args))
+            .await
+            .map_err(|error| Failure::failed(format!("the keeper does not answer: {error}")))?;
+        let containers = Containers {
+            host: args.container_host.as_deref(),
+            no_root: args.no_root,
+            publish: Ipv4Addr::LOCALHOST.into(),
+            end_leftovers: true,
+        };
+        let runtime = Runs::new(process, &dir.path, containers);
         let screen = Arc::new(Screen::new(args.output));
         screen.say(&format!("listening on http://{}", door.address));
         screen.invite(door.address, &door.token);
@@ -187,7 +200,7 @@ async fn open_store(dir: &DataDir) -> Result<Store, Failure> {
 struct Room<'a> {
     args: &'a UpArgs,
     dir: &'a DataDir,
-    runtime: &'a Arc<ProcessRuntime>,
+    runtime: &'a Runs,
     traffic: &'a Arc<traffic::Traffic>,
     screen: &'a Arc<Screen>,
     store: &'a Store,
@@ -219,7 +232,7 @@ impl Room<'_> {
         let guard = Guard::start(&args.node, Arc::clone(&sink), Arc::clone(&clock) as _);
         let mut options = Options::new(
             &args.node,
-            Arc::clone(runtime) as _,
+            runtime.runtime(),
             Arc::clone(&checks.prober) as _,
             Arc::clone(&sink),
             seed,
@@ -238,7 +251,7 @@ impl Room<'_> {
         reports.tell(EventData::NodeStarted(NodeStarted { version: env!("CARGO_PKG_VERSION").into() }));
         let first_version = hale_agent::first_version(&dir.path)
             .map_err(|error| Failure::failed(format!("can't write in {}: {error}", dir.path.display())))?;
-        let used = Arc::clone(runtime);
+        let used = runtime.clone();
         let agent = Agent::start(AgentOptions {
             identity: identity(args, dir, instance),
             connector: Arc::new(Inside::new(cluster.grpc().await, token)),
@@ -285,7 +298,8 @@ fn identity(args: &UpArgs, dir: &DataDir, instance: String) -> Identity {
         address: "127.0.0.1".to_owned(),
         instance,
         boot_id: hale_agent::boot_id(),
-        runtimes: vec!["process".to_owned()],
+        // The one node there is takes everything: what it misses it says when it is to start it.
+        runtimes: vec!["process".to_owned(), "container".to_owned()],
         features: hale_model::document::known_features().into_iter().collect(),
         capacity: hale_agent::capacity(&dir.path),
         ..Identity::default()

@@ -2,6 +2,7 @@ mod holding_back;
 mod lifecycle;
 mod probes;
 mod properties;
+mod reported;
 mod script;
 mod sim;
 

@@ -1,0 +1,325 @@
+//! From a launch to a container that runs.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+};
+use hale_health::Exit;
+use hale_keeper::protocol::Running;
+use hale_model::spec::{Container, ContainerFrom, Pull};
+use hale_supervisor::runtime::{InstanceId, Launch, RuntimeEvent, SpawnError, Started};
+use tokio::time::Instant;
+
+use crate::{
+    create::{self, Around},
+    error::{CallError, start_failure},
+    exit::exit_of,
+    facts::Facts,
+    labels,
+    logs::Since,
+    process,
+    record::Record,
+    shared::{CALL, Shared, WORK},
+    table::{Live, Stage},
+};
+
+impl Shared {
+    /// Starts a replica; what of a failed start may be left is seen to.
+    pub(crate) async fn start(self: &Arc<Self>, launch: Launch) -> Result<Started, SpawnError> {
+        self.watched();
+        let id = launch.id.clone();
+        let live = Live::new();
+        let stopped = live.stopped.clone();
+        self.table.enter(id.clone(), live);
+        let result = tokio::select! {
+            biased;
+            result = self.start_entered(&launch) => result,
+            () = stopped.cancelled() => Err(SpawnError {
+                code: "stopped",
+                detail: format!("{} was stopped before it had started", id.replica),
+            }),
+        };
+        match result {
+            Ok(started) => {
+                if let Some((signal, grace)) = self.table.with(&id, |live| live.stop).flatten() {
+                    self.stop(&id, signal, grace);
+                }
+                Ok(started)
+            }
+            Err(error) => {
+                self.abandon(&id).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_entered(self: &Arc<Self>, launch: &Launch) -> Result<Started, SpawnError> {
+        let Some(container) = launch.workload.run.as_container() else {
+            let detail = format!("{} is no container", launch.workload.name);
+            return Err(SpawnError { code: "runtime_unavailable", detail });
+        };
+        self.owner()?;
+        match &container.from {
+            ContainerFrom::Image { image, pull } => self.start_image(launch, container, (image, *pull)).await,
+            ContainerFrom::Adopted { label } => {
+                let label = (label.0.as_str(), label.1.as_deref());
+                self.start_found(launch, container, label).await
+            }
+        }
+    }
+
+    /// Nothing of a start that failed stays: neither container nor record. Waits for neither.
+    async fn abandon(self: &Arc<Self>, id: &InstanceId) {
+        let live = self.table.remove(id);
+        let Some(live) = live.filter(|live| !live.adopted) else {
+            self.records.remove(id);
+            return;
+        };
+        live.ended.cancel();
+        let (shared, id) = (Arc::clone(self), id.clone());
+        let named = live.container.unwrap_or_else(|| labels::name(self.owner().unwrap_or_default(), &id));
+        // What can't be removed now is found and removed once the engine answers: its run is not in the table.
+        tokio::spawn(async move {
+            shared.remove_container(&named).await;
+            shared.records.remove(&id);
+        });
+    }
+
+    async fn start_image(
+        self: &Arc<Self>,
+        launch: &Launch,
+        container: &Container,
+        (image, pull): (&str, Pull),
+    ) -> Result<Started, SpawnError> {
+        let id = &launch.id;
+        let unavailable =
+            |error: CallError| error.spawn("runtime_unavailable", &format!("can't start {}", id.replica));
+        let engine = self.link.engine().await.map_err(unavailable)?;
+        let environment = create::environment(launch, container)?;
+        let surroundings = self.surroundings(id, environment.masker.clone());
+        let found = self.image(&engine, id, &launch.workload, (image, pull)).await?;
+        self.allow(container.user.as_deref().unwrap_or(&found.user))?;
+        let _permit = self.starts.acquire().await;
+        self.clear(id).await?;
+        let record =
+            Record { healthcheck: container.healthcheck, ports: launch.ports.clone(), ..Record::new(id) };
+        self.records.save(&record);
+        let around = Around {
+            owner: self.owner()?,
+            publish: self.options.publish,
+            bounds_logs: engine.bounds_logs,
+            image_env: &found.env,
+        };
+        let body = create::body(launch, container, image, &environment.env, around);
+        let name = labels::name(self.owner()?, id);
+        let what = format!("can't create the container of {}", id.replica);
+        let made = self
+            .link
+            .call(WORK, |docker| async move {
+                let options = CreateContainerOptionsBuilder::default().name(&name).build();
+                docker.create_container(Some(options), body).await
+            })
+            .await
+            .map_err(|error| start_failure(&error, &what))?;
+        for warning in made.warnings.iter().filter(|it| !it.is_empty()) {
+            tracing::warn!(replica = id.replica, "{warning}");
+        }
+        self.table.name(id, &made.id);
+        self.records.save(&Record { container: Some(made.id.clone()), ..record.clone() });
+        self.run_container(&made.id, &format!("can't start the container of {}", id.replica)).await?;
+        self.came_up(launch, container, &made.id, (record, Since::Beginning))
+            .await
+            .map(|started| Started { surroundings: Some(surroundings), ..started })
+    }
+
+    /// Whether a container may run as this user.
+    fn allow(&self, user: &str) -> Result<(), SpawnError> {
+        let name = user.split(':').next().unwrap_or_default();
+        if !self.options.no_root || !matches!(name, "" | "root" | "0") {
+            return Ok(());
+        }
+        let detail =
+            "nothing may run as root here (--no-root), and neither the workload nor its image names another \
+                      user"
+                .to_owned();
+        Err(SpawnError { code: "not_allowed", detail })
+    }
+
+    /// Lets the engine start a container.
+    pub(crate) async fn run_container(&self, container: &str, what: &str) -> Result<(), SpawnError> {
+        let name = container.to_owned();
+        let started =
+            self.link.call(WORK, |docker| async move { docker.start_container(&name, None).await }).await;
+        match started {
+            Ok(()) => Ok(()),
+            // It runs already.
+            Err(CallError::Refused { status: 304, .. }) => Ok(()),
+            Err(error) => Err(start_failure(&error, what)),
+        }
+    }
+
+    /// A container was started: takes note of where it is, and follows it from now on.
+    pub(crate) async fn came_up(
+        self: &Arc<Self>,
+        launch: &Launch,
+        container: &Container,
+        name: &str,
+        (record, since): (Record, Since),
+    ) -> Result<Started, SpawnError> {
+        let id = &launch.id;
+        self.table.with(id, |live| (live.stage, live.since) = (Stage::Running, Instant::now()));
+        let what = || format!("{} was started, and can't be looked at", id.replica);
+        let facts = self.inspect(name).await.map_err(|error| error.spawn("create_failed", &what()))?;
+        let gone = || SpawnError { code: "create_failed", detail: format!("{} is gone again", id.replica) };
+        let facts = facts.ok_or_else(gone)?;
+        let ports = ports_of(launch, &facts);
+        let started = self.take_up(id, container.healthcheck, &facts, (launch, container, ports.clone()));
+        let record = Record {
+            container: Some(facts.id.clone()),
+            healthcheck: container.healthcheck,
+            pid: facts.pid,
+            address: Some(started.address),
+            ports,
+            started: facts.started,
+            ..record
+        };
+        self.records.save(&record);
+        self.forget_last(&id.replica);
+        self.follow(id, since);
+        self.meet(id, &facts).await;
+        Ok(started)
+    }
+
+    /// What a driver has to know of a container.
+    fn take_up(
+        &self,
+        id: &InstanceId,
+        healthcheck: bool,
+        facts: &Facts,
+        (launch, container, ports): (&Launch, &Container, BTreeMap<String, u16>),
+    ) -> Started {
+        let process = facts.pid.and_then(|pid| process::of(pid, &facts.id));
+        self.table.with(id, |live| {
+            live.started = facts.started;
+            live.process = process;
+            live.healthcheck = healthcheck;
+        });
+        let publish = self.options.publish;
+        let address = create::reached_at(&launch.workload, container, facts.address, publish);
+        Started {
+            pid: facts.pid,
+            container_id: Some(facts.id.clone()),
+            address,
+            ports: if ports == launch.ports { BTreeMap::new() } else { ports },
+            surroundings: None,
+        }
+    }
+
+    /// Compares what is known of a run with what the engine says of it now.
+    pub(crate) async fn meet(self: &Arc<Self>, id: &InstanceId, facts: &Facts) {
+        let died = self.table.with(id, |live| live.died.take()).flatten();
+        if !facts.running || died.is_some() {
+            let code = died.filter(|_| facts.running).unwrap_or(facts.exit_code);
+            let exit = if facts.ran || died.is_some() { exit_of(code, facts.oom) } else { Exit::default() };
+            self.ended(id, exit, facts.finished);
+            return;
+        }
+        if let Some(healthy) = facts.healthy {
+            self.told_health(id, healthy, facts.health_detail()).await;
+        }
+    }
+
+    /// What a container's own check says, if that is news and counts.
+    pub(crate) async fn told_health(&self, id: &InstanceId, healthy: bool, detail: String) {
+        let news = self.table.with(id, |live| {
+            let counts = live.healthcheck && live.stage == Stage::Running;
+            counts && live.healthy.replace(healthy) != Some(healthy)
+        });
+        if news == Some(true) {
+            use hale_supervisor::clock::{BootClock, Clock};
+            let at = BootClock.now();
+            self.tell(RuntimeEvent::Health { id: id.clone(), healthy, detail, at }).await;
+        }
+    }
+
+    /// Removes what is left of earlier runs of a replica: never two at once, whatever happened before.
+    async fn clear(&self, id: &InstanceId) -> Result<(), SpawnError> {
+        let what = format!("can't see what is left of {}", id.replica);
+        let filter = labels::filter(self.owner()?, Some(&id.replica));
+        let listed = self.link.call(CALL, |docker| async move {
+            let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
+            docker.list_containers(Some(options)).await
+        });
+        for it in listed.await.map_err(|error| error.spawn("create_failed", &what))? {
+            let Some(container) = it.id else { continue };
+            let run = it.labels.as_ref().and_then(labels::instance);
+            tracing::info!(replica = id.replica, container, "an earlier container is removed");
+            self.remove(&container).await.map_err(|error| {
+                error.spawn(
+                    "create_failed",
+                    &format!("an earlier container of {} can't be removed", id.replica),
+                )
+            })?;
+            if let Some(run) = run.filter(|run| run != id) {
+                self.records.remove(&run);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a container with all it holds, running or not.
+    async fn remove(&self, container: &str) -> Result<(), CallError> {
+        let name = container.to_owned();
+        let removed = self.link.call(WORK, |docker| async move {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            docker.remove_container(&name, Some(options)).await
+        });
+        match removed.await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_not_found() || error.says("already in progress") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same; what can't be removed is left to [`Self::sweep`].
+    pub(crate) async fn remove_container(&self, container: &str) {
+        if let Err(error) = self.remove(container).await {
+            tracing::warn!(container, %error, "a container can't be removed yet");
+        }
+    }
+}
+
+/// The ports as they are reached: of containers that somebody else made, where those published them.
+fn ports_of(launch: &Launch, facts: &Facts) -> BTreeMap<String, u16> {
+    let adopted =
+        launch.workload.run.as_container().is_some_and(|it| matches!(it.from, ContainerFrom::Adopted { .. }));
+    if !adopted {
+        return launch.ports.clone();
+    }
+    let outside = |name: &str, number: u16| {
+        let port = launch.workload.port(name);
+        let published = port.filter(|it| it.host_port.is_some());
+        published
+            .and_then(|it| facts.published.get(&it.port))
+            .copied()
+            .unwrap_or_else(|| port.map_or(number, |it| if it.port == 0 { number } else { it.port }))
+    };
+    launch.ports.iter().map(|(name, number)| (name.clone(), outside(name, *number))).collect()
+}
+
+/// What a record says of a run, where the engine can't be asked.
+pub(crate) fn started_by(record: &Record, fallback: IpAddr) -> Started {
+    Started {
+        pid: record.pid,
+        container_id: record.container.clone(),
+        address: record.address.unwrap_or(fallback),
+        ports: BTreeMap::new(),
+        surroundings: None,
+    }
+}
+
+/// The process of a container's record, where it is still that.
+pub(crate) fn process_by(record: &Record) -> Option<Running> {
+    process::of(record.pid?, record.container.as_deref()?)
+}
