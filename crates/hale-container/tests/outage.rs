@@ -177,8 +177,11 @@ async fn an_engine_that_hangs_holds_nothing_up() {
 async fn what_somebody_else_made_is_restarted_and_never_made_or_removed() {
     let engine = engine();
     let dir = tempfile::tempdir().unwrap();
-    let run =
-        |name: &str| engine.must(&["run", "-d", "--name", name, "--label", "team=a", IMAGE, "sleep", "1000"]);
+    let run = |name: &str| {
+        let said = engine.must(&["run", "-d", "--name", name, "--label", "team=a", IMAGE, "sleep", "1000"]);
+        // Warnings follow the id.
+        said.lines().next().unwrap().to_owned()
+    };
     let ids = [run("one"), run("two")];
     let mut it = Bare::new(&engine.host(), dir.path());
     let theirs = of("theirs", adopted("team"));

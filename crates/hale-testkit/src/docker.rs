@@ -181,7 +181,18 @@ impl Drop for DockerEngine {
             server.end(Signal::TERM);
         }
         let _ = Command::new("ip").args(["link", "del", &self.bridge]).output();
-        let _ = Command::new("umount").arg(self.dir.path().join("data/overlay2")).output();
+        unmount_below(self.dir.path());
+    }
+}
+
+/// Takes away what is mounted in a directory: one that was killed leaves it, and the directory could not be removed.
+pub(crate) fn unmount_below(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let below =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|it| Path::new(it).starts_with(dir));
+    // What was mounted last lies on top.
+    for mount in below.collect::<Vec<_>>().into_iter().rev() {
+        let _ = Command::new("umount").args(["-l", mount]).output();
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{docker::busybox, process::Server};
+use crate::{
+    docker::{busybox, unmount_below},
+    process::Server,
+};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -120,6 +123,6 @@ impl Drop for PodmanEngine {
         if let Some(mut server) = self.server.take() {
             server.end(Signal::TERM);
         }
-        let _ = Command::new("umount").arg(self.dir.path().join("root/overlay")).output();
+        unmount_below(self.dir.path());
     }
 }
