@@ -34,6 +34,9 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub struct AgentOptions {
     /// Who it is.
     pub identity: Identity,
+    /// What it can run, where that changes (a container engine comes and goes): it registers anew then. Absent: always
+    /// what its identity says.
+    pub runtimes: Option<watch::Receiver<Vec<String>>>,
     /// How servers are reached.
     pub connector: Arc<dyn Connector>,
     /// The longest from beat to beat.
@@ -101,7 +104,9 @@ impl Agent {
             outcomes: Arc::clone(&options.reports.outcomes),
             data_dir: options.data_dir,
         };
+        let fixed = || watch::channel(options.identity.runtimes.clone()).1;
         let parts = Parts {
+            runtimes: options.runtimes.unwrap_or_else(fixed),
             identity: options.identity,
             connector: options.connector,
             heartbeat: options.heartbeat,

@@ -34,6 +34,26 @@ async fn a_node_registers_and_takes_on_what_is_wanted_and_tells_it_at_once() {
 }
 
 #[tokio::test]
+async fn a_node_that_can_run_something_else_now_registers_anew_and_keeps_what_runs() {
+    let server = Server::start().await;
+    let node = Node::start(&[&server.url], Duration::from_millis(300)).await;
+    let mut session = server.session().await;
+    assert_eq!(session.register.runtimes, ["process"]);
+    session.welcome(7, 300).await;
+    session.want(&[(11, 0)], true, 3).await;
+    beats_until(&mut session, |beat| beat.replicas.iter().any(|it| it.ready)).await;
+    node.runtimes.send_replace(vec!["process".to_owned(), "container".to_owned()]);
+    let mut session = tokio::time::timeout(SOON, server.session()).await.expect("it registers anew");
+    assert_eq!(session.register.runtimes, ["process", "container"]);
+    assert_eq!((session.register.session, session.register.desired_revision), (7, 3));
+    session.welcome(8, 300).await;
+    let seen = beats_until(&mut session, |beat| beat.replicas.iter().any(|it| it.generation == 11)).await;
+    let replicas: Vec<_> = seen.iter().flat_map(|it| &it.replicas).collect();
+    assert!(replicas.iter().all(|it| it.ready && it.incarnation == replicas[0].incarnation), "{replicas:?}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn an_idle_beat_is_under_two_hundred_bytes_and_a_change_of_readiness_does_not_wait_for_the_next() {
     let server = Server::start().await;
     let node = Node::start(&[&server.url], Duration::from_secs(2)).await;

@@ -71,6 +71,14 @@ pub fn lint(workload: &Workload) -> Vec<Warning> {
     if let Run::Container(container) = &workload.run {
         lint_container(container, &mut warn);
     }
+    if let (Some(service), Run::Container(container)) = (&workload.service, &workload.run)
+        && container.network.as_deref() != Some("host")
+        && matches!(container.from, ContainerFrom::Image { .. })
+        && workload.port(&service.port).is_some_and(|it| it.host_port.is_none())
+    {
+        let message = "its port is not published: requests reach a replica from its own machine alone".into();
+        warn("unpublished_service", "service.port", message, "give the port hostPort: 0");
+    }
     if let Some(service) = &workload.service {
         if service.panic_threshold > 0 {
             let message = "has no effect in this build of hale".into();

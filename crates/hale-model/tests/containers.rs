@@ -165,6 +165,12 @@ fn what_is_probably_not_meant_is_said() {
     assert!(
         codes("replicas: 2\ncontainer: {image: nginx}\nports: [{name: a, port: 80, hostPort: 0}]").is_empty()
     );
+    let served = "service: {}\nreadinessProbe: {tcpSocket: {port: a}}";
+    let unpublished = format!("container: {{image: nginx}}\nports: [{{name: a, port: 80}}]\n{served}");
+    assert_eq!(codes(&unpublished), ["unpublished_service"]);
+    let published =
+        format!("container: {{image: nginx}}\nports: [{{name: a, port: 80, hostPort: 0}}]\n{served}");
+    assert!(codes(&published).is_empty());
     assert_eq!(codes("container: {image: nginx, pull: always}"), ["image_floats"]);
     assert_eq!(codes("container: {image: \"a.b:5000/nginx:latest\", pull: always}"), ["image_floats"]);
     assert!(codes("container: {image: \"a.b:5000/nginx:1\", pull: always}").is_empty());

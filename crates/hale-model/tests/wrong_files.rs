@@ -156,7 +156,7 @@ const IMAGE: &str = "kind: Workload\nname: web\ncontainer:\n  ";
     "image: nginx\n  volumes: [{source: ./a, target: /a, readonly: true}, {source: b}]\n"
 )]
 #[case::two_volumes_in_one_place("image: nginx\n  volumes: [\"a:/data\", \"./b:/data/\"]\n")]
-#[case::a_label_of_hale("image: nginx\n  labels: {hale.workload: x}\n")]
+#[case::a_label_of_hale("image: nginx\n  labels: {dev.hale.workload: x}\n")]
 #[case::secret_and_plain_environment("image: nginx\n  env: {A: b}\n  secretEnv: {A: c}\n")]
 #[case::ulimit_that_engines_lack("image: nginx\n  ulimits: {as: 64Mi}\n")]
 #[case::healthcheck_that_is_no_switch("image: nginx\n  healthcheck: {test: [CMD, true]}\n")]

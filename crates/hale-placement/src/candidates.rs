@@ -144,7 +144,7 @@ impl Planner {
             return no("labels", format!("without the label {key}={value}"));
         }
         if !facts.runtimes.contains(ask.spec.runtime()) {
-            return no("runtime", format!("without the {} runtime", ask.spec.runtime()));
+            return no("runtime", without(ask.spec.runtime()));
         }
         if let Some(feature) = unknown.get(node.features).copied().flatten() {
             return no("features", format!("whose agent does not know {feature}"));
@@ -182,6 +182,15 @@ impl Planner {
     pub(crate) fn decayed(&self, memory: &FailureMemory, wall: Timestamp) -> f64 {
         let age = wall.duration_since(memory.at).as_secs_f64().max(0.0);
         memory.weight * 0.5_f64.powf(age / self.options.failure_half_life.as_secs_f64().max(1.0))
+    }
+}
+
+/// Why a node that lacks a runtime takes no replica of it.
+fn without(runtime: &str) -> String {
+    match runtime {
+        // Agents of a release that knows containers register the runtime while an engine answers them.
+        "container" => "where no container engine answers".to_owned(),
+        other => format!("without the {other} runtime"),
     }
 }
 

@@ -271,4 +271,33 @@ scripts! {
         advance 2m
         show
     ";
+    containers_run_only_where_an_engine_answers: "
+        node n1
+        node n2
+        node n3
+        containers name: web, replicas: 2
+        advance 1s
+        explain web-0
+        engine n1 answers
+        engine n3 answers
+        advance 3s
+        show
+        engine n1 silent
+        advance 3s
+        show
+        kill n3
+        advance 40s
+        show
+        explain web-1
+    ";
+    a_published_port_is_taken_once_on_a_node_and_one_inside_is_not: "
+        node n1
+        engine n1 answers
+        containers name: inside, replicas: 2, ports: [{name: http, port: 80}]
+        containers name: any, replicas: 2, ports: [{name: http, port: 80, hostPort: 0}]
+        containers name: fixed, replicas: 2, ports: [{name: http, port: 80, hostPort: 8080}]
+        advance 5s
+        show
+        explain fixed-1
+    ";
 }

@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Prints how long each probe takes to detect, to gate and to restart, before anything runs.
     Plan(PlanArgs),
+    /// Makes workload files of what you have: compose files, manifests, unit files and others.
+    Import(ImportArgs),
     /// Does one check now, with its timings.
     Probe(Box<crate::local::probe::args::ProbeArgs>),
     /// Judges Kubernetes objects offline, as `kubectl get -o json` prints them: how each workload is, and why.
@@ -372,6 +374,37 @@ pub(crate) struct CheckArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// `hale import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// What the files are.
+    #[arg(value_enum, value_name = "KIND")]
+    pub(crate) kind: ImportKind,
+    /// The files; - is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// A file of NAME=value lines for the variables of a compose file [default: .env beside it].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+}
+
+/// What can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportKind {
+    /// docker-compose.
+    Compose,
+    /// Manifests: Deployment, StatefulSet, DaemonSet, Pod; with the Service, ConfigMap and Secret beside them.
+    Kubernetes,
+    /// Unit files.
+    Systemd,
+    /// Ecosystem files of PM2, as JSON or YAML.
+    Pm2,
+    /// supervisord.conf.
+    Supervisord,
+    /// Procfile.
+    Procfile,
 }
 
 /// `hale plan`.

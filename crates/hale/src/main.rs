@@ -63,6 +63,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Node(args) => remote::node::run(args),
         Command::Check(args) => local::check::run(args),
         Command::Plan(args) => local::plan::run(args),
+        Command::Import(args) => local::import::run(args),
         Command::Probe(args) => local::probe::run(args),
         Command::Assess(args) => local::assess::run(args),
         Command::DemoWeb(args) => local::demo_web::run(args),

@@ -6,6 +6,7 @@
 mod backoff;
 mod beat;
 mod dial;
+mod end;
 mod look;
 mod register;
 mod session;
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 pub(crate) use self::dial::chain;
-use self::{backoff::Backoff, session::End, skew::Skew};
+use self::{backoff::Backoff, end::End, skew::Skew};
 pub use self::{
     dial::{Connector, DialError, Dialed, Remote},
     register::Identity,
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) drains: Drains,
     pub(crate) asks: Asks,
     pub(crate) samples: watch::Receiver<Arc<Sample>>,
+    /// What it can run now.
+    pub(crate) runtimes: watch::Receiver<Vec<String>>,
     pub(crate) metrics: LinkMetrics,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -166,11 +169,16 @@ impl Link {
         let trouble = end.to_string();
         match &end {
             End::Goodbye(goodbye) => tracing::info!(server, code = goodbye.code, "{trouble}"),
+            End::Changed => tracing::info!(server, "{trouble}"),
             End::NodeInUse(_) => tracing::error!(server, node = self.parts.identity.node, "{trouble}"),
             _ => tracing::warn!(server, "{trouble}"),
         }
-        self.parts.metrics.attempts_failed.inc();
         self.state.send_modify(|state| (state.server, state.trouble) = (None, Some(trouble)));
+        if matches!(end, End::Changed) {
+            // The same server takes it: nothing is wrong with it.
+            return Duration::ZERO;
+        }
+        self.parts.metrics.attempts_failed.inc();
         let known = self.servers.len();
         self.next = (self.next + 1) % known.max(1);
         match end {

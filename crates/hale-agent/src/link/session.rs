@@ -1,6 +1,6 @@
 //! One session with one server, from the dial to its end.
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use hale_api::proto::{
     self, NodeMessage, ServerMessage, node_message::Message as Say, node_service_client::NodeServiceClient,
@@ -13,9 +13,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Request, Streaming};
 
-use super::{Leave, Link, chain, register};
+use super::{
+    Leave, Link, chain,
+    end::{End, refused},
+    register,
+};
 use crate::{
     asks::Asking,
     desired::{View, Word},
@@ -46,62 +50,6 @@ pub(super) const COMPARE_EVERY: Duration = Duration::from_secs(180);
 
 /// How long a goodbye may take.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
-
-/// Why a session ended, or did not begin.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The server can't be reached.
-    Unreachable(String),
-    /// It refused, or the stream broke.
-    Refused(Status),
-    /// Another agent of this name is connected (N8).
-    NodeInUse(String),
-    /// It closed the stream without a word.
-    Closed,
-    /// It did not answer in time.
-    Silent,
-    /// It said something that can't be.
-    Nonsense(&'static str),
-    Goodbye(proto::Goodbye),
-    /// Only a full desired state can help.
-    LostTrack,
-    /// What it wants comes faster than it can be carried out.
-    Backlog,
-    /// The agent leaves.
-    Left,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(why) => write!(f, "can't reach the server: {why}"),
-            Self::Refused(status) => match status.code() {
-                Code::Unauthenticated | Code::PermissionDenied => {
-                    write!(f, "the server does not let this agent in: {}", status.message())
-                }
-                code => write!(f, "the session broke ({code:?}): {}", status.message()),
-            },
-            Self::NodeInUse(detail) => write!(
-                f,
-                "another agent is connected under this node's name ({detail}): give each a name of its own (--name)"
-            ),
-            Self::Closed => f.write_str("the server closed the session"),
-            Self::Silent => f.write_str("the server does not acknowledge beats"),
-            Self::Nonsense(what) => write!(f, "the server said what can not be: {what}"),
-            Self::Goodbye(it) => write!(f, "the server ended the session ({}): {}", it.code, it.detail),
-            Self::LostTrack => f.write_str("the desired state is asked for anew"),
-            Self::Backlog => f.write_str("the server wants more than can be carried out"),
-            Self::Left => f.write_str("the agent leaves"),
-        }
-    }
-}
-
-fn refused(status: Status) -> End {
-    if status.message().starts_with("node_in_use") {
-        return End::NodeInUse(status.message().to_owned());
-    }
-    End::Refused(status)
-}
 
 /// A beat that was not acknowledged yet.
 struct InFlight {
@@ -173,6 +121,8 @@ impl Link {
                 }
             }
         }
+        let mut runtimes = self.parts.runtimes.clone();
+        runtimes.mark_unchanged();
         let register = NodeMessage { message: Some(Say::Register(self.registration())) };
         // The channel is new and has room.
         let _ = out.try_send(register);
@@ -200,7 +150,7 @@ impl Link {
         };
         self.measure(sent_at, began.elapsed(), welcome.server_time);
         match self.begin(server, &welcome, (out, asking), asked_at).await {
-            Ok(session) => self.keep(session, inbound).await,
+            Ok(session) => self.keep(session, inbound, runtimes).await,
             Err(end) => end,
         }
     }
@@ -208,6 +158,7 @@ impl Link {
     fn registration(&self) -> proto::Register {
         let view = self.view.borrow();
         let mut register = self.parts.identity.register();
+        register.runtimes.clone_from(&self.parts.runtimes.borrow());
         register.session = self.session;
         register.spool = self.parts.reports.spool.id();
         if !self.resync {
@@ -262,7 +213,12 @@ impl Link {
         })
     }
 
-    async fn keep(&mut self, mut session: Session, mut inbound: Streaming<ServerMessage>) -> End {
+    async fn keep(
+        &mut self,
+        mut session: Session,
+        mut inbound: Streaming<ServerMessage>,
+        mut runtimes: watch::Receiver<Vec<String>>,
+    ) -> End {
         let mut ticks = interval_at(Instant::now() + session.beat, session.beat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut view = self.view.clone();
@@ -291,6 +247,7 @@ impl Link {
                 }
                 () = reports.changed.notified() => session.soon(),
                 _ = changed(&mut spooled) => session.soon(),
+                () = changed(&mut runtimes) => return End::Changed,
                 _ = view.changed() => {
                     if let Some(end) = self.on_view(&mut session, &mut view).await { return end }
                 }
@@ -481,15 +438,8 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-async fn changed(spooled: &mut watch::Receiver<u64>) {
-    if spooled.changed().await.is_err() {
+async fn changed<T>(of: &mut watch::Receiver<T>) {
+    if of.changed().await.is_err() {
         std::future::pending().await
-    }
-}
-
-/// An error of the transport in words.
-impl From<tonic::transport::Error> for End {
-    fn from(error: tonic::transport::Error) -> Self {
-        Self::Unreachable(chain(&error))
     }
 }

@@ -30,7 +30,11 @@ use hale_supervisor::{
     sink::Sink,
     supervisor::{Options, Supervisor, SupervisorHandle},
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_stream::{
     Stream,
     wrappers::{ReceiverStream, TcpListenerStream},
@@ -249,6 +253,8 @@ pub(crate) fn placement(placements: &[(u64, u32)], document: &Document, revision
 pub(crate) struct Node {
     agent: Option<AgentHandle>,
     pub(crate) supervisor: SupervisorHandle,
+    /// What it can run.
+    pub(crate) runtimes: watch::Sender<Vec<String>>,
     prober: Arc<SimProber>,
     dir: Option<tempfile::TempDir>,
 }
@@ -288,8 +294,10 @@ impl Node {
             ..Identity::default()
         };
         let servers = servers.iter().map(|it| (*it).to_owned()).collect();
+        let (runtimes, can_run) = watch::channel(vec!["process".to_owned()]);
         let agent = Agent::start(AgentOptions {
             identity,
+            runtimes: Some(can_run),
             connector: Arc::new(Remote { servers, ..Remote::default() }),
             heartbeat,
             supervisor: supervisor.clone(),
@@ -303,7 +311,7 @@ impl Node {
             keep_desired: true,
             first_version: first_version(dir.path()).unwrap(),
         });
-        Self { agent: Some(agent.await), supervisor, prober, dir: Some(dir) }
+        Self { agent: Some(agent.await), supervisor, runtimes, prober, dir: Some(dir) }
     }
 
     pub(crate) fn agent(&self) -> &AgentHandle {

@@ -15,7 +15,7 @@ use super::{
 use crate::spec::{Container, ContainerFrom, Run, Volume};
 
 /// Labels that begin so are hale's own.
-const OWN_LABELS: &str = "hale.";
+const OWN_LABELS: &str = "dev.hale.";
 
 pub(super) fn container(at: At<RawContainer>, cx: &Cx<'_>) -> Container {
     let At { span, value: raw } = at;
@@ -212,7 +212,7 @@ fn labels(field: Field<BTreeMap<String, Field<Text>>>, cx: &Cx<'_>) -> BTreeMap<
         if name.is_empty() || name.starts_with(OWN_LABELS) {
             let found = shorten(&name);
             let message =
-                format!("container.labels: `{found}` can't be given, labels of hale begin with hale.");
+                format!("container.labels: `{found}` can't be given, labels of hale begin with {OWN_LABELS}");
             cx.note(invalid(span, message));
         }
         match value {

@@ -38,13 +38,14 @@ pub use http::{parse_statuses, parse_url};
 pub use scalar::parse_duration;
 pub use schema::schema;
 pub use signal::signal_name;
+pub use tree::{Key, Kind, Node, read_tree};
 
 use self::{
     convert::Placed,
     de::{Cx, suggest},
     error::{Problem, Span},
     together::Gathered,
-    tree::{Documents, Node},
+    tree::Documents,
 };
 use crate::{
     document::Document,
@@ -275,7 +276,7 @@ fn read_text(path: &Path, dir: &Path, text: String, all: &mut Gathered, errors: 
 }
 
 fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
-    if !matches!(node.kind, tree::Kind::Map(_)) {
+    if !matches!(node.kind, Kind::Map(_)) {
         cx.note(
             Problem::new(
                 node.span,
@@ -294,7 +295,7 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
         return;
     };
     let word = match &kind.kind {
-        tree::Kind::Scalar { text, .. } => text.as_str(),
+        Kind::Scalar { text, .. } => text.as_str(),
         _ => "",
     };
     match word {

@@ -3,11 +3,13 @@
 //! Scalars stay text here. What `1.10` or `on` means is decided by the field it stands in, so that a version in an
 //! environment variable stays `1.10` and a country stays `no`.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, StrInput, Tag};
 
-use super::error::{Code, Problem, Span};
+use miette::NamedSource;
+
+use super::error::{Code, FileError, Problem, Span};
 
 /// Nesting deeper than this is a mistake or an attack.
 const MAX_DEPTH: usize = 64;
@@ -16,40 +18,75 @@ const MAX_NODES: u64 = 1_000_000;
 
 /// A value and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
+pub struct Node {
     pub(super) span: Span,
-    pub(super) kind: Kind,
+    /// What it is.
+    pub kind: Kind,
     /// How many nodes this is with everything under it.
     weight: u64,
 }
 
+/// What a value is.
 #[derive(Debug)]
-pub(super) enum Kind {
-    /// Text; `plain` when it was not quoted and may be a number, a truth value or null.
+pub enum Kind {
+    /// Text.
     Scalar {
+        /// As it was written, without quotes.
         text: String,
+        /// Whether it was not quoted and may be a number, a truth value or null.
         plain: bool,
     },
+    /// A list.
     Seq(Vec<Rc<Node>>),
+    /// A mapping, in the order it was written.
     Map(Vec<(Key, Rc<Node>)>),
 }
 
 /// A key of a mapping.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub(super) text: String,
+pub struct Key {
+    /// As it was written, without quotes.
+    pub text: String,
     pub(super) span: Span,
 }
 
+impl Key {
+    /// Where it begins, in bytes of the text.
+    #[must_use]
+    pub const fn start(&self) -> usize {
+        self.span.start
+    }
+}
+
+/// The documents of somebody else's YAML (a compose file, a manifest), each value with its place.
+///
+/// # Errors
+/// The first mistake of syntax: what comes after it is not known to mean anything.
+pub fn read_tree(name: &str, text: &str) -> Result<Vec<Rc<Node>>, Box<FileError>> {
+    let documents: Result<Vec<_>, _> = Documents::new(text).collect();
+    documents.map_err(|problem| {
+        let source = Arc::new(NamedSource::new(name, text.to_owned()));
+        Box::new(FileError::at(name.into(), source, problem))
+    })
+}
+
 impl Node {
+    /// Where it begins, in bytes of the text.
+    #[must_use]
+    pub const fn start(&self) -> usize {
+        self.span.start
+    }
+
     /// Whether nothing was written.
-    pub(super) fn is_null(&self) -> bool {
+    #[must_use]
+    pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true }
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// The value of a key.
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Node> {
         match &self.kind {
             Kind::Map(entries) => entries.iter().find(|(it, _)| it.text == key).map(|(_, node)| &**node),
             _ => None,

@@ -25,6 +25,16 @@ fn command(world: &mut World, verb: &str, rest: &str) {
     match verb {
         "node" => add_node(world, rest),
         "apply" => world.apply(&format!("{{kind: Workload, process: {{command: [./serve]}}, {rest}}}")),
+        "containers" => world.apply(&format!("{{kind: Workload, container: {{image: web}}, {rest}}}")),
+        "engine" => {
+            let (name, answers) = rest.split_once(' ').unwrap();
+            world.edit_node(name, |record| {
+                record.facts.runtimes.remove("container");
+                if answers == "answers" {
+                    record.facts.runtimes.insert("container".into());
+                }
+            });
+        }
         "delete" => {
             world.workloads.remove(rest);
             world.planner.delete(now, Key::Workload(rest));

@@ -133,6 +133,7 @@ impl Node {
             .map_err(|error| Failure::failed(format!("can't write to {}: {error}", dir.path.display())))?;
         let used = runtime.clone();
         let agent = Agent::start(AgentOptions {
+            runtimes: None,
             identity,
             connector: Arc::new(Remote {
                 servers: args.server.clone(),

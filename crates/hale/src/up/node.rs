@@ -253,6 +253,7 @@ impl Room<'_> {
             .map_err(|error| Failure::failed(format!("can't write in {}: {error}", dir.path.display())))?;
         let used = runtime.clone();
         let agent = Agent::start(AgentOptions {
+            runtimes: None,
             identity: identity(args, dir, instance),
             connector: Arc::new(Inside::new(cluster.grpc().await, token)),
             heartbeat: Duration::from_secs(5),

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can not go on says where")]
 
+mod containers;
+#[path = "../common/docker.rs"]
+mod docker;
 mod faults;
 mod harness;
 mod lifecycle;

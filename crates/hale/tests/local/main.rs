@@ -3,6 +3,7 @@
 mod assess;
 mod check;
 mod demo;
+mod import;
 mod probe;
 mod schema;
 mod usage;

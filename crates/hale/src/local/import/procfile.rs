@@ -1,0 +1,56 @@
+//! Procfiles: a workload per line.
+
+use super::{
+    draft::Draft,
+    out::Out,
+    source::Source,
+    words::{self, Words},
+};
+use crate::failure::Failure;
+
+/// The workloads of a Procfile.
+///
+/// # Errors
+/// There is no line `name: command` in it.
+pub(super) fn import(source: &Source) -> Result<Vec<Draft>, Failure> {
+    let mut drafts = Vec::new();
+    let mut at = 0;
+    for raw in source.text.split_inclusive('\n') {
+        let start = at;
+        at += raw.len();
+        let line = raw.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((name, command)) = line.split_once(':').filter(|(_, command)| !command.trim().is_empty())
+        else {
+            source.note(start, format!("`{line}` is no line of a Procfile: left out"));
+            continue;
+        };
+        if name == "release" {
+            source.note(start, "release: runs once before a release: not carried over");
+            continue;
+        }
+        drafts.push(draft(name.trim(), command.trim()));
+    }
+    if drafts.is_empty() { Err(source.wrong(0, "no line `name: command` in it")) } else { Ok(drafts) }
+}
+
+/// `$PORT` is put in by hale; anything else that a shell does is left to a shell.
+fn draft(name: &str, command: &str) -> Draft {
+    let mut draft = Draft::named(name);
+    let asks = command.contains("$PORT") || command.contains("${PORT}");
+    if asks || name == "web" {
+        draft.add_port(Some("http"), 0, None);
+    }
+    let mark = "\u{1}";
+    let marked = command.replace("${PORT}", mark).replace("$PORT", mark);
+    let words = match words::split(&marked) {
+        Words::Plain(words) if !words.is_empty() => {
+            words.iter().map(|it| words::literal(it).replace(mark, "$(PORT)")).collect()
+        }
+        _ => vec!["/bin/sh".to_owned(), "-c".to_owned(), words::literal(command)],
+    };
+    draft.process.set("command", Out::texts(words));
+    draft
+}
