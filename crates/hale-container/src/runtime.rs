@@ -63,6 +63,14 @@ impl ContainerRuntime {
         self.shared.link.may_find()
     }
 
+    /// Whether an engine answers now: asked, unless it is known to be there. Takes seconds where one hangs.
+    pub async fn answers(&self) -> bool {
+        match self.shared.link.state() {
+            State::Up(_) => true,
+            State::Unknown | State::Down(_) => self.shared.link.find().await.is_ok(),
+        }
+    }
+
     /// Which engine it is, or why there is none; `None` while nobody has needed one.
     #[must_use]
     pub fn describe(&self) -> Option<Result<String, String>> {

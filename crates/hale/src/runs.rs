@@ -8,6 +8,13 @@ use hale_supervisor::{
     runtime::{InstanceId, Runtime, Usage},
     runtimes::Runtimes,
 };
+use tokio::sync::watch;
+
+/// How often it is looked whether a container engine answers.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// So many looks in vain, and there is none.
+const MISSED: u32 = 10;
 
 /// Both runtimes of a node.
 #[derive(Debug, Clone)]
@@ -57,13 +64,32 @@ impl Runs {
         all
     }
 
-    /// The runtimes that a server may place on here. An engine that is only sought is told when it is missed.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let mut names = vec![self.process.name().to_owned()];
-        if self.container.may_find_engine() {
-            names.push(self.container.name().to_owned());
-        }
-        names
+    /// The runtimes that a server may place on here, as that changes: an engine counts as soon as it answers, and until it
+    /// has not answered for a while, so that its restart moves nobody.
+    pub(crate) async fn watch(&self) -> watch::Receiver<Vec<String>> {
+        let (process, own) = (self.process.name(), self.container.name());
+        let names = move |engine: bool| {
+            let mut names = vec![process.to_owned()];
+            names.extend(engine.then(|| own.to_owned()));
+            names
+        };
+        let container = Arc::clone(&self.container);
+        let mut there = container.answers().await;
+        let (tell, told) = watch::channel(names(there));
+        tokio::spawn(async move {
+            let mut missed = 0;
+            while !tell.is_closed() {
+                tokio::time::sleep(LOOK_EVERY).await;
+                missed = if container.answers().await { 0 } else { missed + 1 };
+                let now = missed == 0 || (there && missed < MISSED);
+                if now != there {
+                    there = now;
+                    tracing::info!(engine = there, "what this node can run has changed");
+                    tell.send_replace(names(there));
+                }
+            }
+        });
+        told
     }
 
     /// Whether the keeper can be asked. A missing container engine makes no node unready: it harms its containers alone.

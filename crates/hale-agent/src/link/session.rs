@@ -16,7 +16,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Streaming};
 
 use super::{
-    Leave, Link, chain,
+    Leave, Link,
     end::{End, refused},
     register,
 };

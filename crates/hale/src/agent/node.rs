@@ -128,12 +128,13 @@ impl Node {
         let drains = Drains::default();
         let told = (&reports, &drains, &*metrics);
         let (supervisor, targets) = supervise(args, &name, dir, &runtime, told)?;
-        let identity = identity(args, &name, version, (reached, runtime.names()), dir)?;
+        let runtimes = runtime.watch().await;
+        let identity = identity(args, &name, version, reached, dir)?;
         let first_version = first_version(&dir.path)
             .map_err(|error| Failure::failed(format!("can't write to {}: {error}", dir.path.display())))?;
         let used = runtime.clone();
         let agent = Agent::start(AgentOptions {
-            runtimes: None,
+            runtimes: Some(runtimes),
             identity,
             connector: Arc::new(Remote {
                 servers: args.server.clone(),
@@ -268,7 +269,7 @@ fn identity(
     args: &AgentArgs,
     name: &str,
     version: String,
-    (address, runtimes): (IpAddr, Vec<String>),
+    address: IpAddr,
     dir: &DataDir,
 ) -> Result<Identity, Failure> {
     let instance = random_id().map_err(|error| Failure::failed(format!("no random number: {error}")))?;
@@ -281,9 +282,9 @@ fn identity(
         address: address.to_string(),
         instance,
         boot_id: boot_id(),
-        runtimes,
         features: document::known_features().into_iter().collect(),
         capacity: capacity(&dir.path),
+        ..Identity::default()
     })
 }
 

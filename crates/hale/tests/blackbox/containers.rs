@@ -119,7 +119,7 @@ fn containers_are_probed_and_restarted_as_processes_are() {
     assert!(up.ok(&["logs", "worker-0"]).contains("got on"));
 
     // One container a replica, and none when hale has ended.
-    assert_eq!(docker.all().len(), 4, "{:?}", docker.running());
+    assert_eq!(docker.all().len(), 4, "{:?}", docker.docker(&["ps"]));
     let (status, output) = up.end("TERM");
     assert_eq!(status.code(), Some(0), "{output}");
     assert_eq!(docker.all(), Vec::<String>::new());

@@ -10,8 +10,11 @@
 mod agents;
 mod api;
 mod cluster;
+mod containers;
 mod cut;
 mod database;
+#[path = "../common/docker.rs"]
+mod docker;
 mod events;
 mod flows;
 mod gateways;
