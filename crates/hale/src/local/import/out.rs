@@ -207,7 +207,7 @@ mod tests {
         let map = values.iter().fold(Fields::default(), |fields, it| fields.with(format!("k{it}"), *it));
         let text = document(&Fields::default().with("list", list).with("map", map));
         let read: serde_json::Value = serde_saphyr::from_str(&text).expect("it is YAML");
-        assert_eq!(read["list"], serde_json::json!(values), "{text}");
+        assert_eq!(read["list"], serde_json::json!(values.to_vec()), "{text}");
         for it in values {
             assert_eq!(read["map"][format!("k{it}")], it, "{text}");
         }
