@@ -2,18 +2,30 @@
 //!
 //! One task owns the machine of every target. Results of checks, requests and the guard's word pass it one after the
 //! other; each result meets the machine of its target once, and is told once. The event of a failure or a recovery is
-//! handed to the sink together with the state it belongs to; what is behind the sink keeps it until it is written.
+//! handed to the sink, and the log behind that is the one record of what was told: an agent that starts reads there
+//! which failures were told already ([`Told`]), so that each is told once whatever was killed when (N13).
+//!
+//! A target may be a list of others that somebody else keeps : what enters it is watched, what leaves it takes
+//! its counters with it, and while it can't be read the last one stays (N14).
 
+mod lists;
+mod read;
 mod runner;
+mod told;
+mod watched;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hale_health::Status;
-use hale_model::{spec::Target, status::TargetStatus};
+use hale_model::{
+    spec::{ListEntry, Target},
+    status::TargetStatus,
+};
 use hale_supervisor::{clock::Clock, engine::TargetChecks, guard::Guard, sink::Sink};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::runner::Runner;
+pub use self::told::{TYPES, Told};
 
 /// Requests that wait; whoever asks waits when it is full.
 const COMMANDS: usize = 64;
@@ -30,6 +42,8 @@ pub struct TargetOptions {
     pub clock: Arc<dyn Clock>,
     /// What doubts the node's own probes (H22), if anything does.
     pub guard: Option<Guard>,
+    /// Failures that earlier runs told, from the log of events.
+    pub told: Told,
 }
 
 /// Why something asked of the targets was not done.
@@ -66,6 +80,7 @@ enum Command {
     Apply { targets: Vec<Arc<Target>>, answer: oneshot::Sender<Result<(), TargetError>> },
     Pause { name: String, pause: Pause, answer: oneshot::Sender<Result<(), TargetError>> },
     Resume { name: String, by: String, answer: oneshot::Sender<Result<(), TargetError>> },
+    Services(BTreeMap<String, Vec<ListEntry>>),
     Status { answer: oneshot::Sender<Vec<TargetStatus>> },
 }
 
@@ -121,6 +136,14 @@ impl Targets {
     pub async fn resume(&self, name: &str, by: &str) -> Result<(), TargetError> {
         let (name, by) = (name.to_owned(), by.to_owned());
         self.ask(|answer| Command::Resume { name, by, answer }).await?
+    }
+
+    /// Tells who serves the services whose replicas are probed here: all of these services, each whole (N12).
+    ///
+    /// # Errors
+    /// [`TargetError::Closed`].
+    pub async fn services(&self, services: BTreeMap<String, Vec<ListEntry>>) -> Result<(), TargetError> {
+        self.commands.send(Command::Services(services)).await.map_err(|_| TargetError::Closed)
     }
 
     /// How every target is now, by name.

@@ -231,6 +231,7 @@ async fn nonsense_of_a_server_costs_a_reconnection_and_nothing_else() {
             restarting: u32::MAX,
         }],
         dependencies: vec![proto::Dependency { name: "x".into(), status: "purple".into() }],
+        ..proto::Around::default()
     };
     session.send(Say::Around(around)).await;
     session.want(&[(11, 0)], true, 3).await;

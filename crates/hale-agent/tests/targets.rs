@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use hale_agent::targets::{Pause, TargetError, TargetOptions, Targets};
+use hale_agent::targets::{Pause, TargetError, TargetOptions, Targets, Told};
 use hale_check::EngineOptions;
-use hale_health::{ProbeKind, ProbeTiming, Reason, Status};
+use hale_health::{ProbeKind, ProbeTiming, Reason, Status, TargetPolicy};
 use hale_model::{
-    event::EventData,
+    event::{EventData, TargetOrigin},
     spec::{Check, HttpGet, PortRef, Target},
     status::TargetStatus,
 };
@@ -76,7 +76,16 @@ impl Server {
             timeout: Duration::from_secs(2),
             ..ProbeTiming::default_for(ProbeKind::Liveness)
         };
-        Target { name: name.into(), check, timing, digest: format!("{name} {}", self.port) }
+        Target {
+            name: name.into(),
+            check,
+            timing,
+            policy: TargetPolicy::default(),
+            maintenance: Vec::new(),
+            list: None,
+            origin: TargetOrigin::default(),
+            digest: format!("{name} {}", self.port),
+        }
     }
 }
 
@@ -90,6 +99,7 @@ fn watch() -> (Targets, Arc<Recorder>) {
         sink,
         clock: Arc::new(BootClock),
         guard: None,
+        told: Told::default(),
     });
     (targets, told)
 }

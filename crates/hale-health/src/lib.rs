@@ -46,8 +46,8 @@ pub use outcome::{Outcome, ProbeKind, Verdict};
 pub use phase::Phase;
 pub use plan::{ProbePlan, Span, plan};
 pub use policy::{
-    BackoffPolicy, BudgetCounts, DampingPolicy, Mode, OnExhausted, ProbeTiming, ReplicaPolicy, RestartMode,
-    RestartPolicy, StopPolicy, WorkloadPolicy,
+    BackoffPolicy, BudgetCounts, DampingPolicy, FailureWindow, Mode, OnExhausted, ProbeTiming, ReplicaPolicy,
+    RestartMode, RestartPolicy, StopPolicy, TargetPolicy, WorkloadPolicy,
 };
 pub use reason::Reason;
 pub use roll_up::{OnPurpose, WorkloadHealth, if_fresh, worst_of};

@@ -52,6 +52,29 @@ impl ProbeTiming {
     }
 }
 
+/// M failures among the last N outcomes: a verdict on what fails now and then (N12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureWindow {
+    /// So many failures make the verdict bad; from 1 to `of`.
+    pub failures: u32,
+    /// Of so many outcomes; at most [`Self::MOST`].
+    pub of: u32,
+}
+
+impl FailureWindow {
+    /// The longest window.
+    pub const MOST: u32 = 64;
+}
+
+/// What a target is decided by beside its timing (N12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TargetPolicy {
+    /// In place of failures in a row.
+    pub window: Option<FailureWindow>,
+    /// The period while a verdict is being made; not above the usual one.
+    pub fast_period: Option<Duration>,
+}
+
 /// Whether a replica that ended is started again (H14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RestartMode {

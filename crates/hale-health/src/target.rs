@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Observer, ProbeTiming, Reason, Status, Threshold, Time, Verdict};
+use crate::{FailureWindow, Observer, ProbeTiming, Reason, Status, TargetPolicy, Threshold, Time, Verdict};
 
 /// The result of one check of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum TargetNote {
     ProbeFailed {
         /// Failures in a row.
         consecutive_failures: u32,
+        /// When the first of the failures began.
+        since: Time,
         /// The HTTP status; 0 where no HTTP answer came.
         last_status: u16,
         /// The typed reason.
@@ -43,7 +45,10 @@ pub enum TargetNote {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetMachine {
     timing: ProbeTiming,
+    policy: TargetPolicy,
     threshold: Threshold,
+    /// The last outcomes since the verdict last changed, newest in the lowest bit; a failure is a one.
+    recent: u64,
     counts_from: Time,
     heard_at: Time,
     since: Option<Time>,
@@ -61,10 +66,14 @@ pub struct TargetMachine {
 impl TargetMachine {
     /// A target of which nothing is known yet.
     #[must_use]
-    pub const fn new(now: Time, timing: ProbeTiming) -> Self {
+    pub const fn new(now: Time, timing: ProbeTiming, policy: TargetPolicy) -> Self {
+        // With a window failures in a row decide nothing.
+        let failures = if policy.window.is_some() { u32::MAX } else { timing.failure_threshold };
         Self {
             timing,
-            threshold: Threshold::new(timing.success_threshold, timing.failure_threshold),
+            policy,
+            threshold: Threshold::new(timing.success_threshold, failures),
+            recent: 0,
             counts_from: Time::ZERO,
             heard_at: now,
             since: None,
@@ -115,10 +124,46 @@ impl TargetMachine {
             self.streak = self.streak.saturating_add(1);
             self.first_failure_at = self.first_failure_at.or(Some(outcome.started_at));
         }
-        if self.threshold.feed(success).is_some() {
+        let changed = self.threshold.feed(success).is_some() || self.fills_window(success);
+        if changed {
             self.since = Some(now);
+            self.recent = 0;
         }
         self.settle(now, observer)
+    }
+
+    /// Takes an outcome into the window; whether that makes the verdict bad.
+    fn fills_window(&mut self, success: bool) -> bool {
+        let Some(FailureWindow { failures, of }) = self.policy.window else { return false };
+        self.recent = self.recent << 1 | u64::from(!success);
+        if self.threshold.verdict() == Some(false) || self.failures_in_window(of) < failures.max(1) {
+            return false;
+        }
+        self.threshold = self.threshold.with_verdict(Some(false));
+        true
+    }
+
+    const fn failures_in_window(&self, of: u32) -> u32 {
+        let mask = if of >= u64::BITS { u64::MAX } else { (1 << of) - 1 };
+        (self.recent & mask).count_ones()
+    }
+
+    /// How long from this check to the next: shorter while a verdict is being made, if it is to be (N12).
+    ///
+    /// A verdict is being made while there is none, while a good one has failures against it, and while a bad one has
+    /// successes.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        let Some(fast) = self.policy.fast_period else { return self.timing.period };
+        let doubted = match self.threshold.verdict() {
+            None => true,
+            Some(true) => {
+                let of = self.policy.window.map_or(0, |it| it.of);
+                self.threshold.failures() > 0 || self.failures_in_window(of) > 0
+            }
+            Some(false) => self.threshold.successes() > 0,
+        };
+        if doubted && !self.paused && !self.blind { fast.min(self.timing.period) } else { self.timing.period }
     }
 
     /// Tells what is to be told: what the observer held back, too. Call it when the observer has changed.
@@ -129,6 +174,7 @@ impl TargetMachine {
                 self.published = true;
                 Some(TargetNote::ProbeFailed {
                     consecutive_failures: self.threshold.failures(),
+                    since: self.first_failure_at.unwrap_or(now),
                     last_status: self.last_status,
                     last_reason,
                     last_error,
@@ -150,7 +196,7 @@ impl TargetMachine {
         self.begin_anew(now);
     }
 
-    /// A person pauses it: its verdict is frozen (H24).
+    /// A person or a maintenance window pauses it: its verdict is frozen (H24).
     pub const fn pause(&mut self) {
         self.paused = true;
     }
@@ -165,6 +211,7 @@ impl TargetMachine {
         self.counts_from = now;
         self.heard_at = self.heard_at.max(now);
         self.threshold.clear_streak();
+        self.recent = 0;
         if !self.published {
             self.threshold.forget_failure();
             self.streak = 0;
@@ -221,7 +268,13 @@ impl TargetMachine {
         self.prober_errors
     }
 
-    /// Whether a person paused it.
+    /// Whether its failure was told and its recovery was not.
+    #[must_use]
+    pub const fn published(&self) -> bool {
+        self.published
+    }
+
+    /// Whether it is paused.
     #[must_use]
     pub const fn paused(&self) -> bool {
         self.paused
@@ -229,169 +282,4 @@ impl TargetMachine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn machine(success_threshold: u32) -> TargetMachine {
-        let timing = ProbeTiming {
-            period: Duration::from_secs(15),
-            success_threshold,
-            ..ProbeTiming::default_for(crate::ProbeKind::Liveness)
-        };
-        TargetMachine::new(Time::ZERO, timing)
-    }
-
-    fn feed_as(it: &mut TargetMachine, at: u64, ok: bool, observer: &Observer) -> Option<TargetNote> {
-        let verdict =
-            if ok { Verdict::Success } else { Verdict::failure(Reason::StatusMismatch, "503, expected 200") };
-        let status = if ok { 200 } else { 503 };
-        it.outcome(
-            Time::from_secs(at),
-            &TargetOutcome { verdict, status, started_at: Time::from_secs(at) },
-            observer,
-        )
-    }
-
-    fn feed(it: &mut TargetMachine, at: u64, ok: bool) -> Option<TargetNote> {
-        feed_as(it, at, ok, &Observer::Sound)
-    }
-
-    fn suspect() -> Observer {
-        Observer::Suspect { confirmed: false, reason: "many at once".to_owned() }
-    }
-
-    #[test]
-    fn one_failure_is_told_then_silence_then_one_recovery_with_the_whole_streak() {
-        let mut it = machine(1);
-        assert_eq!(
-            (feed(&mut it, 0, true), feed(&mut it, 15, false), feed(&mut it, 30, false)),
-            (None, None, None)
-        );
-        let Some(TargetNote::ProbeFailed {
-            consecutive_failures: 3,
-            last_status: 503,
-            last_reason,
-            last_error,
-        }) = feed(&mut it, 45, false)
-        else {
-            panic!("not told")
-        };
-        assert_eq!((last_reason, last_error.as_str()), (Reason::StatusMismatch, "503, expected 200"));
-        for at in 4..100 {
-            assert_eq!(feed(&mut it, at * 15, false), None);
-        }
-        assert_eq!((it.status(Time::from_secs(1500)), it.consecutive_failures()), (Status::Failing, 99));
-        let recovered =
-            TargetNote::ProbeRecovered { prior_failure_count: 99, down_for: Duration::from_secs(1485) };
-        assert_eq!(feed(&mut it, 1500, true), Some(recovered));
-        assert_eq!((feed(&mut it, 1515, true), it.consecutive_successes()), (None, 2));
-    }
-
-    #[test]
-    fn a_success_without_a_published_failure_makes_no_event() {
-        let mut it = machine(1);
-        assert_eq!(feed(&mut it, 0, true), None);
-        for at in 0..20 {
-            assert_eq!(feed(&mut it, at * 15, at % 3 == 0), None);
-        }
-    }
-
-    #[test]
-    fn a_recovery_waits_for_its_threshold_and_counts_every_failure_since_the_first() {
-        let mut it = machine(2);
-        for at in 0..3 {
-            feed(&mut it, at, false);
-        }
-        assert_eq!(
-            (feed(&mut it, 3, true), feed(&mut it, 4, false), feed(&mut it, 5, true)),
-            (None, None, None)
-        );
-        let recovered =
-            TargetNote::ProbeRecovered { prior_failure_count: 4, down_for: Duration::from_secs(6) };
-        assert_eq!(feed(&mut it, 6, true), Some(recovered));
-    }
-
-    #[test]
-    fn what_is_paused_is_frozen_and_begins_at_zero_afterwards() {
-        let mut it = machine(1);
-        feed(&mut it, 0, true);
-        feed(&mut it, 1, false);
-        feed(&mut it, 2, false);
-        it.pause();
-        assert_eq!(
-            (feed(&mut it, 3, false), it.paused(), it.status(Time::from_secs(3))),
-            (None, true, Status::Degraded)
-        );
-        it.resume(Time::from_secs(4));
-        assert_eq!((feed(&mut it, 5, false), feed(&mut it, 6, false)), (None, None));
-        assert!(feed(&mut it, 7, false).is_some());
-        it.pause();
-        it.resume(Time::from_secs(8));
-        assert!(matches!(
-            feed(&mut it, 9, true),
-            Some(TargetNote::ProbeRecovered { prior_failure_count: 3, .. })
-        ));
-    }
-
-    #[test]
-    fn what_the_node_doubts_is_held_and_told_when_it_turns_out_true() {
-        let mut it = machine(1);
-        for at in 0..4 {
-            assert_eq!(feed_as(&mut it, at, false, &suspect()), None);
-        }
-        assert!(matches!(
-            it.settle(Time::from_secs(4), &Observer::Sound),
-            Some(TargetNote::ProbeFailed { .. })
-        ));
-        assert_eq!(it.settle(Time::from_secs(4), &Observer::Sound), None);
-    }
-
-    #[test]
-    fn a_blind_node_says_unknown_and_never_failing() {
-        let mut it = machine(1);
-        feed(&mut it, 0, true);
-        feed(&mut it, 1, false);
-        let blind = Observer::Blind { reason: "no route".to_owned() };
-        it.observer_changed(Time::from_secs(2), true);
-        for at in 2..9 {
-            assert_eq!(feed_as(&mut it, at, false, &blind), None);
-        }
-        assert_eq!(it.status(Time::from_secs(9)), Status::Unknown);
-        it.observer_changed(Time::from_secs(9), false);
-        assert_eq!(it.status(Time::from_secs(9)), Status::Healthy);
-    }
-
-    #[test]
-    fn it_is_unknown_before_the_first_verdict_and_after_three_silent_periods() {
-        let mut it = machine(1);
-        assert_eq!((it.status(Time::ZERO), it.since()), (Status::Unknown, None));
-        feed(&mut it, 0, true);
-        assert_eq!((it.status(Time::from_secs(45)), it.since()), (Status::Healthy, Some(Time::ZERO)));
-        assert_eq!(it.status(Time::from_millis(45_001)), Status::Unknown);
-        assert_eq!(it.last_outcome_at(), Some(Time::ZERO));
-    }
-
-    #[test]
-    fn an_error_of_the_prober_and_a_check_from_before_a_pause_change_nothing() {
-        let mut it = machine(1);
-        feed(&mut it, 0, true);
-        let error = Verdict::failure(Reason::ProberError, "no file descriptor left");
-        let outcome = TargetOutcome { verdict: error, status: 0, started_at: Time::from_secs(1) };
-        for _ in 0..10 {
-            assert_eq!(it.outcome(Time::from_secs(1), &outcome, &Observer::Sound), None);
-        }
-        assert_eq!((it.prober_errors(), it.consecutive_failures(), it.last_failure()), (10, 0, None));
-        it.resume(Time::from_secs(5));
-        feed(&mut it, 4, false);
-        assert_eq!(it.consecutive_failures(), 0);
-    }
-
-    #[test]
-    fn a_failure_told_in_an_earlier_run_is_not_told_again_but_its_end_is() {
-        let mut it = machine(1).with_published_failure(Time::ZERO, 7);
-        assert_eq!(feed(&mut it, 10, false), None);
-        let recovered =
-            TargetNote::ProbeRecovered { prior_failure_count: 8, down_for: Duration::from_secs(20) };
-        assert_eq!(feed(&mut it, 20, true), Some(recovered));
-    }
-}
+mod tests;

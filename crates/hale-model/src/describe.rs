@@ -93,6 +93,7 @@ fn held_and_ended(data: &EventData) -> String {
         EventData::TargetProbeRecovered(it) => {
             format!("recovered after {} failures in {}", it.prior_failure_count, seconds(it.down_for))
         }
+        EventData::TargetForgotten(it) => format!("no longer watched: {}", it.reason),
         EventData::NodeStarted(it) => format!("hale {} started", it.version),
         EventData::NodeStopping(it) => format!("hale stops: {}", it.reason),
         EventData::NodeObserverSuspect(it) => {

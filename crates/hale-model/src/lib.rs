@@ -10,6 +10,7 @@ pub mod event;
 mod expand;
 pub mod file;
 pub mod lint;
+pub mod list;
 pub mod report;
 pub mod spec;
 pub mod status;

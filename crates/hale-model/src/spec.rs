@@ -1,13 +1,17 @@
 //! Workloads and targets as validated values: what the rest of hale works with once a file was found right.
 
 mod outside;
+mod target;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use hale_health::{ProbeTiming, ReplicaPolicy, WorkloadPolicy};
 use serde::{Deserialize, Serialize};
 
-pub use self::outside::{Dns, DnsCode, DnsTransport, RecordType, Tls};
+pub use self::{
+    outside::{Dns, DnsCode, DnsTransport, RecordType, Tls},
+    target::{ListEntry, ListSource, Maintenance, Target, TargetList, in_maintenance},
+};
 
 /// A named specification: what to run, how many replicas, probes, restart policy, ports.
 #[derive(Debug, Clone, PartialEq)]
@@ -439,17 +443,4 @@ impl Default for Disconnect {
     fn default() -> Self {
         Self { replace_after: Some(Duration::from_secs(10)), stop_after: None }
     }
-}
-
-/// An endpoint that hale probes but does not run (N12).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Target {
-    /// A DNS label.
-    pub name: String,
-    /// How it is asked; host and port are set in it.
-    pub check: Check,
-    /// Period, timeout and thresholds.
-    pub timing: ProbeTiming,
-    /// As for a workload.
-    pub digest: String,
 }

@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{NodeCondition, Scheduling};
+use crate::{
+    cluster::{NodeCondition, Scheduling},
+    event::TargetOrigin,
+};
 
 /// Everything, with one status over all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -207,6 +210,32 @@ pub struct TargetStatus {
     /// Checks that could not be made in a row (H10).
     #[serde(default)]
     pub prober_errors: u32,
+    /// Of a list: how many targets it has now. Its `last_detail` says why it can't be read, while it can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<u32>,
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub origin: TargetOrigin,
+}
+
+impl TargetStatus {
+    /// A target of which nothing is known yet.
+    #[must_use]
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            status: Status::Unknown,
+            since: None,
+            consecutive_failures: 0,
+            last_reason: None,
+            last_detail: None,
+            last_outcome_at: None,
+            paused: false,
+            prober_errors: 0,
+            members: None,
+            origin: TargetOrigin::default(),
+        }
+    }
 }
 
 /// One node.

@@ -159,8 +159,24 @@ fn one_of_each() -> Vec<EventData> {
             last_status: 0,
             last_reason: Reason::ConnectionRefused,
             last_error: "nothing listens on 127.0.0.1:9000".into(),
+            since: None,
+            declaration: String::new(),
+            about: Default::default(),
         }),
-        EventData::TargetProbeRecovered(TargetProbeRecovered { prior_failure_count: 7, down_for: 105.0 }),
+        EventData::TargetProbeRecovered(TargetProbeRecovered {
+            prior_failure_count: 7,
+            down_for: 105.0,
+            about: Default::default(),
+        }),
+        EventData::TargetForgotten(TargetForgotten {
+            reason: "it left the list".into(),
+            about: TargetOrigin {
+                list: Some("shop".into()),
+                replica: Some("web-0".into()),
+                container_id: Some("4c01db0b339c".into()),
+                labels: [("env".to_owned(), "prod".to_owned())].into(),
+            },
+        }),
         EventData::TargetPaused(TargetPaused {
             by: "ada".into(),
             reason: "moving house".into(),
@@ -323,6 +339,8 @@ fn a_status_has_the_agreed_form_and_survives_being_written_and_read() {
             last_outcome_at: None,
             paused: false,
             prober_errors: 0,
+            members: None,
+            origin: Default::default(),
         }],
         nodes: vec![NodeStatus::new("local", Status::Healthy, at())],
     };

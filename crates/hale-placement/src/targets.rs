@@ -21,11 +21,24 @@ impl Planner {
             .map(|it| it.name.clone())
             .collect();
         for name in homeless {
-            let node = self.prober_for(&name);
-            if self.targets.get(&name).is_some_and(|it| it.node != node) {
+            // Where no other takes it, it stays: its node may be back in a moment, and goes on where it was.
+            let Some(node) = self.prober_for(&name).or_else(|| self.probed_by(&name)) else {
+                if self.targets.get(&name).is_some_and(|it| it.node.is_some()) {
+                    self.edit_target(draft, TargetEdit { name, node: None });
+                }
+                continue;
+            };
+            if self.targets.get(&name).is_some_and(|it| it.node.as_deref() != Some(&node)) {
+                let node = Some(node);
                 self.edit_target(draft, TargetEdit { name, node });
             }
         }
+    }
+
+    /// The node that probes it now, while there is a record of that.
+    fn probed_by(&self, name: &str) -> Option<String> {
+        let node = self.targets.get(name)?.node.as_deref()?;
+        self.nodes.get(node).filter(|it| it.record.is_some()).map(|_| node.to_owned())
     }
 
     /// A target stays where it is until its node is lost, drained or gone.

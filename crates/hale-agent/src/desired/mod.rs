@@ -18,7 +18,7 @@ use std::{
 
 use hale_api::proto;
 use hale_health::{Elsewhere, Generation, Status, Time};
-use hale_model::spec::{Target, Workload};
+use hale_model::spec::{ListEntry, Target, Workload};
 use hale_supervisor::supervisor::{Assignment, SupervisorHandle};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -342,6 +342,7 @@ impl Desk {
 
     async fn around(&mut self, around: proto::Around) {
         self.alone = false;
+        self.tell_services(around.services).await;
         self.elsewhere = around
             .elsewhere
             .into_iter()
@@ -366,6 +367,20 @@ impl Desk {
             }
         }
         self.around = told;
+    }
+
+    /// Tells the targets who serves what they ask for (N12).
+    async fn tell_services(&self, services: Vec<proto::ServiceMembers>) {
+        let entry = |it: proto::ServiceMember| ListEntry {
+            address: it.address,
+            replica: Some(it.replica),
+            container_id: it.container_id,
+            ..ListEntry::default()
+        };
+        let services =
+            services.into_iter().map(|it| (it.service, it.members.into_iter().map(entry).collect()));
+        // Closed: the agent ends.
+        let _ = self.targets.services(services.collect()).await;
     }
 
     /// Tells the supervisor what goes on on other nodes. Without a server nothing is known of those, except where all

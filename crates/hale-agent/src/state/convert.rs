@@ -97,6 +97,11 @@ pub(crate) fn target(status: &TargetStatus) -> proto::Target {
         last_outcome_at: status.last_outcome_at.map(micros),
         paused: status.paused,
         prober_errors: status.prober_errors,
+        list: status.origin.list.clone(),
+        replica: status.origin.replica.clone(),
+        container_id: status.origin.container_id.clone(),
+        labels: status.origin.labels.clone(),
+        members: status.members,
     }
 }
 

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use hale_check::{Finished, ProbeHandle};
+use hale_check::Finished;
 use hale_health::{Observer, Status, TargetMachine, TargetNote, TargetOutcome, Time, Verdict};
 use hale_model::{
-    event::{EventData, NewEvent, TargetPaused, TargetProbeFailed, TargetProbeRecovered, TargetResumed},
-    report::{OutcomeRecord, Report},
-    spec::Target,
+    event::{EventData, NewEvent, TargetForgotten, TargetOrigin, TargetPaused, TargetResumed},
+    report::Report,
+    spec::{ListEntry, Target, in_maintenance},
     status::TargetStatus,
 };
 use hale_supervisor::{
@@ -24,30 +24,32 @@ use hale_supervisor::{
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::{Command, Pause, TargetError, TargetOptions};
-
-/// One target that is watched.
-struct Watched {
-    target: Arc<Target>,
-    machine: TargetMachine,
-    /// Dropped, it ends the checks.
-    _checks: ProbeHandle,
-    token: u64,
-    paused_until: Option<Time>,
-    host: Option<String>,
-}
+use super::{
+    Command, Pause, TargetError, TargetOptions, Told,
+    read::Read,
+    watched::{List, Watched},
+};
 
 pub(super) struct Runner {
     source: String,
     checks: TargetChecks,
     sink: Arc<dyn Sink>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     guard: Option<Guard>,
     observer: Option<watch::Receiver<Observer>>,
-    watched: BTreeMap<String, Watched>,
+    pub(super) watched: BTreeMap<String, Watched>,
     by_token: HashMap<u64, String>,
+    pub(super) lists: BTreeMap<String, List>,
+    /// Rises with each list that is opened.
+    pub(super) readings: u64,
+    /// Where readers tell what they found, and where it is taken.
+    pub(super) found: (mpsc::Sender<Read>, mpsc::Receiver<Read>),
+    /// Who serves a service, as the server told.
+    pub(super) services: BTreeMap<String, Vec<ListEntry>>,
+    /// What earlier runs told, and nobody has asked for yet.
+    pub(super) told: Told,
     /// When which pause ends.
-    pauses: BTreeSet<(Time, String)>,
+    pub(super) pauses: BTreeSet<(Time, String)>,
     /// When to look again whether something has not been heard of for too long.
     sweep_at: Time,
     /// What the guard said last.
@@ -56,7 +58,7 @@ pub(super) struct Runner {
 }
 
 /// Whose status may have changed.
-enum Touched {
+pub(super) enum Touched {
     Nobody,
     One(String),
     All,
@@ -64,6 +66,9 @@ enum Touched {
 
 /// How often it is looked whether something has not been heard of for too long (H28).
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// Lists that were read and wait to be taken; their readers wait when it is full.
+const READS: usize = 8;
 
 async fn changed(observer: &mut Option<watch::Receiver<Observer>>) {
     if let Some(receiver) = observer {
@@ -90,6 +95,11 @@ impl Runner {
             guard: options.guard,
             watched: BTreeMap::new(),
             by_token: HashMap::new(),
+            lists: BTreeMap::new(),
+            readings: 0,
+            found: mpsc::channel(READS),
+            services: BTreeMap::new(),
+            told: options.told,
             pauses: BTreeSet::new(),
             doubt: Observer::Sound,
             statuses,
@@ -107,6 +117,7 @@ impl Runner {
                 },
                 () = changed(&mut self.observer) => self.on_observer(),
                 () = self.clock.sleep_until(due) => self.on_time(),
+                Some(read) = self.found.1.recv() => self.on_read(read),
                 Some(finished) = self.checks.next() => self.on_finished(finished),
             };
             self.tell_statuses(touched);
@@ -128,21 +139,30 @@ impl Runner {
                 drop(answer.send(self.resume(&name, by)));
                 Touched::One(name)
             }
+            Command::Services(services) => self.on_services(services),
             Command::Status { answer } => {
-                let now = self.clock.now();
-                drop(answer.send(self.watched.values().map(|it| it.status(now, &*self.clock)).collect()));
+                drop(answer.send(self.all_statuses()));
                 Touched::Nobody
             }
         }
     }
 
+    /// How every target is, lists among them, by name.
+    fn all_statuses(&self) -> Vec<TargetStatus> {
+        let now = self.clock.now();
+        let mut all: BTreeMap<&str, TargetStatus> =
+            self.watched.iter().map(|(name, it)| (name.as_str(), it.status(now, &*self.clock))).collect();
+        for (name, list) in &self.lists {
+            let members = list.members.iter().filter_map(|it| self.watched.get(it));
+            all.insert(name, list.told(list.status(members.map(|it| it.machine.status(now)))));
+        }
+        all.into_values().collect()
+    }
+
     fn pause(&mut self, name: &str, pause: Pause) -> Result<(), TargetError> {
         let until = pause.lasts.map(|lasts| self.clock.now() + lasts);
-        let watched = self.watched.get_mut(name).ok_or_else(|| TargetError::NotFound(name.to_owned()))?;
-        watched.machine.pause();
-        if let Some(old) = std::mem::replace(&mut watched.paused_until, until) {
-            self.pauses.remove(&(old, name.to_owned()));
-        }
+        self.set_paused(name, true)?;
+        self.pauses.retain(|(_, it)| it != name);
         self.pauses.extend(until.map(|until| (until, name.to_owned())));
         let Pause { by, reason, .. } = pause;
         let until = until.map(|until| self.clock.wall_at(until));
@@ -151,32 +171,59 @@ impl Runner {
     }
 
     fn resume(&mut self, name: &str, by: String) -> Result<(), TargetError> {
-        let watched = self.watched.get_mut(name).ok_or_else(|| TargetError::NotFound(name.to_owned()))?;
-        if !watched.machine.paused() {
+        if !self.set_paused(name, false)? {
             return Ok(());
         }
-        watched.machine.resume(self.clock.now());
-        if let Some(until) = watched.paused_until.take() {
-            self.pauses.remove(&(until, name.to_owned()));
-        }
+        self.pauses.retain(|(_, it)| it != name);
         self.report(name, EventData::TargetResumed(TargetResumed { by }));
         Ok(())
+    }
+
+    /// Has a person's pause begin or end, of all members where it is a list; whether that changed.
+    fn set_paused(&mut self, name: &str, paused: bool) -> Result<bool, TargetError> {
+        let now = self.clock.now();
+        if let Some(list) = self.lists.get_mut(name) {
+            let changed = std::mem::replace(&mut list.paused, paused) != paused;
+            for member in &list.members {
+                if let Some(watched) = self.watched.get_mut(member) {
+                    watched.by_person = paused;
+                    watched.settle_pause(now);
+                    watched.keep_period();
+                }
+            }
+            return Ok(changed);
+        }
+        let watched = self.watched.get_mut(name).ok_or_else(|| TargetError::NotFound(name.to_owned()))?;
+        let changed = std::mem::replace(&mut watched.by_person, paused) != paused;
+        watched.settle_pause(now);
+        watched.keep_period();
+        Ok(changed)
     }
 
     fn apply(&mut self, targets: Vec<Arc<Target>>) -> Result<(), TargetError> {
         let wanted: BTreeMap<String, Arc<Target>> =
             targets.into_iter().map(|target| (target.name.clone(), target)).collect();
+        let changed =
+            |name: &String, digest: &String| wanted.get(name).is_none_or(|new| new.digest != *digest);
         let gone: Vec<String> = self
             .watched
             .iter()
-            .filter(|(name, it)| wanted.get(*name).is_none_or(|new| new.digest != it.target.digest))
+            // What stands in a list leaves with that, or gives way to one that is declared by its name.
+            .filter(|(name, it)| match it.target.origin.list {
+                Some(_) => wanted.contains_key(*name),
+                None => changed(name, &it.target.digest),
+            })
             .map(|(name, _)| name.clone())
             .collect();
-        for name in gone {
-            self.forget(&name, if wanted.contains_key(&name) { "it changed" } else { "it left the list" });
-        }
+        let closed = self.lists.iter().filter(|(name, it)| changed(name, &it.target.digest));
+        let closed: Vec<String> = closed.map(|(name, _)| name.clone()).collect();
+        let why = |name: &String| if wanted.contains_key(name) { "it changed" } else { "it left the list" };
+        gone.iter().for_each(|name| self.forget(name, why(name)));
+        closed.iter().for_each(|name| self.close_list(name, why(name)));
         let mut first = Ok(());
-        for (name, target) in wanted {
+        let (lists, single): (Vec<_>, Vec<_>) = wanted.into_values().partition(|it| it.list.is_some());
+        for target in single {
+            let name = target.name.clone();
             if !self.watched.contains_key(&name)
                 && let Err(error) = self.watch(target)
             {
@@ -184,12 +231,20 @@ impl Runner {
                 first = first.and(Err(error));
             }
         }
+        for target in lists {
+            if !self.lists.contains_key(&target.name) {
+                self.open_list(target);
+            }
+        }
+        self.drop_told();
         first
     }
 
-    fn watch(&mut self, target: Arc<Target>) -> Result<(), TargetError> {
-        let (name, timing) = (target.name.clone(), target.timing);
-        let registered = self.checks.register(&name, &target.check, timing.period, timing.timeout);
+    pub(super) fn watch(&mut self, target: Arc<Target>) -> Result<(), TargetError> {
+        let (name, timing, now) = (target.name.clone(), target.timing, self.clock.now());
+        let mut machine = TargetMachine::new(now, timing, target.policy);
+        let period = machine.period();
+        let registered = self.checks.register(&name, &target.check, period, timing.timeout);
         let (token, checks) = registered
             .map_err(|error| TargetError::Invalid { name: name.clone(), reason: error.to_string() })?;
         info!(
@@ -200,28 +255,80 @@ impl Runner {
             failure_threshold = timing.failure_threshold,
             "probing starts"
         );
-        let mut machine = TargetMachine::new(self.clock.now(), timing);
+        let mut told_since = None;
+        match self.told.take(&name) {
+            // What an earlier run told is not told again (N13).
+            Some(failure) if failure.declaration == target.digest => {
+                let wall = self.clock.wall();
+                let age = Duration::try_from(wall.duration_since(failure.since)).unwrap_or_default();
+                let began = Time::from_nanos(now.as_nanos().saturating_sub(nanos(age)));
+                machine = machine.with_published_failure(began, failure.failures);
+                told_since = Some(failure.since);
+            }
+            Some(failure) => self.tell_forgotten(&name, "it changed", failure.about),
+            None => {}
+        }
         if matches!(self.observer_now(), Observer::Blind { .. }) {
-            machine.observer_changed(self.clock.now(), true);
+            machine.observer_changed(now, true);
         }
         let host = network_host(&target.check, None);
         self.by_token.insert(token, name.clone());
-        let watched = Watched { target, machine, _checks: checks, token, paused_until: None, host };
-        self.watched.insert(name, watched);
+        let (by_person, in_window) = (false, None);
+        let mut watched =
+            Watched { target, machine, checks, period, token, host, by_person, in_window, told_since };
+        watched.keep_period();
+        self.watched.insert(name.clone(), watched);
+        self.keep_window(&name);
         Ok(())
     }
 
-    fn forget(&mut self, name: &str, why: &str) {
-        if let Some(old) = self.watched.remove(name) {
-            self.by_token.remove(&old.token);
-            if let Some(until) = old.paused_until {
-                self.pauses.remove(&(until, name.to_owned()));
-            }
-            if let Some(guard) = &self.guard {
-                guard.forget(&guard_name(name));
-            }
-            info!(target = name, why, "probing ends");
+    pub(super) fn forget(&mut self, name: &str, why: &str) {
+        let Some(old) = self.watched.remove(name) else { return };
+        self.by_token.remove(&old.token);
+        self.pauses.retain(|(_, it)| it != name);
+        if let Some(guard) = &self.guard {
+            guard.forget(&guard_name(name));
         }
+        info!(target = name, why, "probing ends");
+        if old.machine.published() {
+            self.tell_forgotten(name, why, old.target.origin.clone());
+        }
+    }
+
+    /// A failure was told, and nobody will tell its end: that is on record, too.
+    pub(super) fn tell_forgotten(&self, name: &str, why: &str, about: TargetOrigin) {
+        let reason = why.to_owned();
+        self.report(name, EventData::TargetForgotten(TargetForgotten { reason, about }));
+    }
+
+    /// Has a maintenance window of the target begin or end, if one does now (H24).
+    fn keep_window(&mut self, name: &str) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let Some(watched) = self.watched.get_mut(name) else { return };
+        let on = in_maintenance(&watched.target.maintenance, wall);
+        let until = on.map(|(until, _)| until);
+        let began = until.is_some() && watched.in_window.is_none();
+        let ended = until.is_none() && watched.in_window.is_some();
+        if !began && !ended {
+            return;
+        }
+        let reason = on.map(|(_, reason)| reason.to_owned()).unwrap_or_default();
+        watched.in_window = until;
+        watched.settle_pause(now);
+        watched.keep_period();
+        let by = MAINTENANCE.to_owned();
+        let event = if began {
+            EventData::TargetPaused(TargetPaused { by, reason, until })
+        } else {
+            EventData::TargetResumed(TargetResumed { by })
+        };
+        self.report(name, event);
+    }
+
+    fn keep_windows(&mut self) {
+        let with = self.watched.iter().filter(|(_, it)| !it.target.maintenance.is_empty());
+        let with: Vec<String> = with.map(|(name, _)| name.clone()).collect();
+        with.iter().for_each(|name| self.keep_window(name));
     }
 
     fn observer_now(&self) -> Observer {
@@ -232,6 +339,7 @@ impl Runner {
         // What was cancelled has no outcome.
         let Some(name) = self.by_token.get(&finished.token).cloned() else { return Touched::Nobody };
         let now = self.clock.now();
+        self.keep_window(&name);
         self.show_guard(&name, &finished.result.verdict);
         let observer = self.observer_now();
         let Some(watched) = self.watched.get_mut(&name) else { return Touched::Nobody };
@@ -241,6 +349,7 @@ impl Runner {
             started_at: finished.started_at,
         };
         let note = watched.machine.outcome(now, &outcome, &observer);
+        watched.keep_period();
         let record = watched.record(&finished, &*self.clock);
         if let Some(reason) = record.reason {
             let (count, threshold) = (record.consecutive, record.threshold);
@@ -296,22 +405,16 @@ impl Runner {
         }
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
+            self.keep_windows();
         }
         Touched::All
     }
 
-    fn tell(&self, name: &str, note: Option<TargetNote>) {
-        match note {
-            None => {}
-            Some(TargetNote::ProbeFailed { consecutive_failures, last_status, last_reason, last_error }) => {
-                let failed = TargetProbeFailed { consecutive_failures, last_status, last_reason, last_error };
-                self.report(name, EventData::TargetProbeFailed(failed));
-            }
-            Some(TargetNote::ProbeRecovered { prior_failure_count, down_for }) => {
-                let down_for = down_for.as_secs_f64();
-                let recovered = TargetProbeRecovered { prior_failure_count, down_for };
-                self.report(name, EventData::TargetProbeRecovered(recovered));
-            }
+    fn tell(&mut self, name: &str, note: Option<TargetNote>) {
+        let watched = self.watched.get_mut(name);
+        if let Some((note, watched)) = note.zip(watched) {
+            let event = watched.event(note, &*self.clock);
+            self.report(name, event);
         }
     }
 
@@ -325,24 +428,40 @@ impl Runner {
     /// Tells those who depend on targets, if anything has changed for them.
     fn tell_statuses(&self, touched: Touched) {
         let now = self.clock.now();
-        let status =
-            |it: &Watched| if it.machine.paused() { Status::Unknown } else { it.machine.status(now) };
         let same = {
             let told = self.statuses.borrow();
-            let same = |name: &String, it: &Watched| told.get(name) == Some(&status(it));
+            let same = |name: &String, it: &Watched| told.get(name) == Some(&it.holds(now));
             match &touched {
                 Touched::Nobody => true,
-                Touched::One(name) => self.watched.get(name).is_none_or(|it| same(name, it)),
+                Touched::One(name) => self.watched.get(name).is_some_and(|it| same(name, it)),
                 Touched::All => {
-                    told.len() == self.watched.len() && self.watched.iter().all(|(name, it)| same(name, it))
+                    told.len() == self.watched.len() + self.lists.len()
+                        && self.watched.iter().all(|(name, it)| same(name, it))
+                        && self
+                            .lists
+                            .iter()
+                            .all(|(name, it)| told.get(name) == Some(&self.list_holds(it, now)))
                 }
             }
         };
         if !same {
-            let all = self.watched.iter().map(|(name, it)| (name.clone(), status(it)));
-            self.statuses.send_replace(Arc::new(all.collect()));
+            let single = self.watched.iter().map(|(name, it)| (name.clone(), it.holds(now)));
+            let lists = self.lists.iter().map(|(name, it)| (name.clone(), self.list_holds(it, now)));
+            self.statuses.send_replace(Arc::new(single.chain(lists).collect()));
         }
     }
+
+    fn list_holds(&self, list: &List, now: Time) -> Status {
+        let members = list.members.iter().filter_map(|it| self.watched.get(it));
+        list.status(members.map(|it| it.holds(now)))
+    }
+}
+
+/// Who pauses by plan, in events.
+const MAINTENANCE: &str = "maintenance";
+
+fn nanos(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether the node has found itself unwell.
@@ -353,47 +472,4 @@ const fn is_unwell(observer: &Observer) -> bool {
 /// What the node's guard knows a target by.
 fn guard_name(name: &str) -> String {
     format!("target {name}")
-}
-
-impl Watched {
-    fn record(&self, finished: &Finished, clock: &dyn Clock) -> OutcomeRecord {
-        let (reason, detail) = match &finished.result.verdict {
-            Verdict::Success => (None, None),
-            Verdict::Failure { reason, detail } => (Some(*reason), Some(detail.clone())),
-        };
-        let timing = &self.target.timing;
-        let (consecutive, threshold) = match reason {
-            None => (self.machine.consecutive_successes(), timing.success_threshold),
-            Some(reason) if reason.is_prober_error() => {
-                (self.machine.prober_errors(), timing.failure_threshold)
-            }
-            Some(_) => (self.machine.consecutive_failures(), timing.failure_threshold),
-        };
-        OutcomeRecord {
-            subject: self.target.name.clone(),
-            probe: None,
-            incarnation: 0,
-            at: clock.wall_at(finished.started_at),
-            took_ms: finished.result.timings.total.as_secs_f64() * 1000.0,
-            reason,
-            detail,
-            consecutive,
-            threshold,
-        }
-    }
-
-    fn status(&self, now: Time, clock: &dyn Clock) -> TargetStatus {
-        let failure = self.machine.last_failure();
-        TargetStatus {
-            name: self.target.name.clone(),
-            status: self.machine.status(now),
-            since: self.machine.since().map(|at| clock.wall_at(at)),
-            consecutive_failures: self.machine.consecutive_failures(),
-            last_reason: failure.map(|(reason, _)| reason),
-            last_detail: failure.map(|(_, detail)| detail.to_owned()),
-            last_outcome_at: self.machine.last_outcome_at().map(|at| clock.wall_at(at)),
-            paused: self.machine.paused(),
-            prober_errors: self.machine.prober_errors(),
-        }
-    }
 }

@@ -286,6 +286,7 @@ impl Node {
             sink,
             clock: Arc::clone(&clock) as _,
             guard: None,
+            told: hale_agent::targets::Told::default(),
         });
         let identity = Identity {
             node: "n1".into(),

@@ -306,7 +306,7 @@ pub struct Usage {
     #[prost(uint32, tag = "3")]
     pub processes: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Target {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -326,6 +326,22 @@ pub struct Target {
     pub paused: bool,
     #[prost(uint32, tag = "9")]
     pub prober_errors: u32,
+    /// The target that has the list it stands in; absent: it was declared by itself.
+    #[prost(string, optional, tag = "10")]
+    pub list: ::core::option::Option<::prost::alloc::string::String>,
+    /// The replica that it is, and its container.
+    #[prost(string, optional, tag = "11")]
+    pub replica: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "12")]
+    pub container_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(btree_map = "string, string", tag = "13")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Of a list: how many targets it has.
+    #[prost(uint32, optional, tag = "14")]
+    pub members: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SpooledEvent {
@@ -499,6 +515,27 @@ pub struct Around {
     /// What workloads here depend on and is not (only) here (H21).
     #[prost(message, repeated, tag = "2")]
     pub dependencies: ::prost::alloc::vec::Vec<Dependency>,
+    /// The services whose replicas are probed here as targets (N12).
+    #[prost(message, repeated, tag = "3")]
+    pub services: ::prost::alloc::vec::Vec<ServiceMembers>,
+}
+/// All running replicas of a service, ready or not.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ServiceMembers {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub members: ::prost::alloc::vec::Vec<ServiceMember>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceMember {
+    #[prost(string, tag = "1")]
+    pub replica: ::prost::alloc::string::String,
+    /// host:port.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "3")]
+    pub container_id: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Elsewhere {

@@ -216,6 +216,12 @@ impl ProbeHandle {
         self.shard.trigger(self.id);
     }
 
+    /// Asks in another rhythm from now on: the next check begins one new period after the last one began, or now if
+    /// that is over.
+    pub fn set_period(&self, period: Duration) {
+        self.shard.set_period(self.id, period);
+    }
+
     /// Ends the probe. The same as dropping it.
     pub fn cancel(self) {
         drop(self);

@@ -5,6 +5,7 @@ use std::{
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rustix::{
@@ -86,6 +87,13 @@ impl Shard {
         self.wake();
     }
 
+    pub(super) fn set_period(&self, id: ProbeId, period: Duration) {
+        let mut locked = self.lock();
+        let now = locked.core.now();
+        locked.core.probes.set_period(id, period, now);
+        self.wake();
+    }
+
     pub(super) fn cancel(&self, id: ProbeId) {
         let task = self.lock().core.cancel(id);
         if let Some(task) = task {
@@ -159,7 +167,7 @@ impl Shard {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
                     tracing::error!(%error, "the prober can't wait for its sockets");
-                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    std::thread::sleep(Duration::from_millis(10));
                 }
             }
             {

@@ -164,6 +164,18 @@ impl Probes {
         }
     }
 
+    /// Asks in another rhythm from now on: the next check comes one new period after the start of the last.
+    pub(super) fn set_period(&mut self, id: ProbeId, period: Duration, now: Nanos) {
+        let Some(probe) = self.get(id) else { return };
+        let old = std::mem::replace(&mut probe.period, nanos(period.max(Duration::from_millis(1))));
+        if probe.doing == Doing::Waiting && old != probe.period {
+            let last = probe.due.saturating_sub(old);
+            probe.due = last.saturating_add(probe.period).max(now);
+            self.wheel.unset(id.at);
+            self.wait(id.at, now);
+        }
+    }
+
     /// Moves the wheel on. Probes that are due join the queue; checks that are overdue are handed to the caller.
     pub(super) fn advance(&mut self, now: Nanos, overdue: &mut Vec<u32>) {
         let mut fired = std::mem::take(&mut self.fired);

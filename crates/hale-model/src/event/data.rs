@@ -87,7 +87,10 @@ pub enum EventData {
     /// A target answers again.
     #[serde(rename = "dev.hale.target.probe_recovered")]
     TargetProbeRecovered(TargetProbeRecovered),
-    /// A person paused a target.
+    /// A target whose failure was told is not watched any more, or asks something else now: it will not recover.
+    #[serde(rename = "dev.hale.target.forgotten")]
+    TargetForgotten(TargetForgotten),
+    /// A person or a maintenance window paused a target.
     #[serde(rename = "dev.hale.target.paused")]
     TargetPaused(TargetPaused),
     /// The pause of a target has ended.
@@ -139,7 +142,7 @@ pub enum EventData {
 
 impl EventData {
     /// Every type of the list, in order.
-    pub const TYPES: [&'static str; 42] = [
+    pub const TYPES: [&'static str; 43] = [
         "dev.hale.replica.starting",
         "dev.hale.replica.running",
         "dev.hale.replica.ready",
@@ -166,6 +169,7 @@ impl EventData {
         "dev.hale.workload.applied",
         "dev.hale.target.probe_failed",
         "dev.hale.target.probe_recovered",
+        "dev.hale.target.forgotten",
         "dev.hale.target.paused",
         "dev.hale.target.resumed",
         "dev.hale.node.started",
@@ -220,6 +224,7 @@ impl EventData {
             Self::WorkloadApplied(_) => "dev.hale.workload.applied",
             Self::TargetProbeFailed(_) => "dev.hale.target.probe_failed",
             Self::TargetProbeRecovered(_) => "dev.hale.target.probe_recovered",
+            Self::TargetForgotten(_) => "dev.hale.target.forgotten",
             Self::TargetPaused(_) => "dev.hale.target.paused",
             Self::TargetResumed(_) => "dev.hale.target.resumed",
             Self::NodeStarted(_) => "dev.hale.node.started",
@@ -266,6 +271,7 @@ impl EventData {
             | Self::ReplicaWouldHave(_)
             | Self::WorkloadApplied(_)
             | Self::TargetProbeRecovered(_)
+            | Self::TargetForgotten(_)
             | Self::TargetPaused(_)
             | Self::TargetResumed(_)
             | Self::NodeStarted(_)
@@ -330,6 +336,7 @@ impl EventData {
             Self::WorkloadApplied(_)
             | Self::TargetProbeFailed(_)
             | Self::TargetProbeRecovered(_)
+            | Self::TargetForgotten(_)
             | Self::TargetPaused(_)
             | Self::TargetResumed(_)
             | Self::NodeStarted(_)

@@ -9,9 +9,7 @@ use super::{
     de::{At, Cx, Field, suggest},
     error::{Code, Problem, Span},
     http::http_get,
-    outside::{dns, tls},
     process::{absolute, command},
-    raw::RawTarget,
     raw_probe::{RawGrpc, RawNotify, RawProbe, RawTcpSocket},
     scalar::{PortOrName, Seconds, Text},
 };
@@ -24,15 +22,26 @@ const SHORTEST: Duration = Duration::from_millis(1);
 pub(super) struct Ports {
     /// The names of a workload's ports; `None` for a target.
     names: Option<BTreeSet<String>>,
+    /// Whether host and port come from the entries of a list.
+    template: bool,
 }
 
 impl Ports {
     pub(super) fn of(ports: &[Port]) -> Self {
-        Self { names: Some(ports.iter().map(|it| it.name.clone()).collect()) }
+        Self { names: Some(ports.iter().map(|it| it.name.clone()).collect()), template: false }
     }
 
     pub(super) const fn target() -> Self {
-        Self { names: None }
+        Self { names: None, template: false }
+    }
+
+    /// Of the check of a list.
+    pub(super) const fn template() -> Self {
+        Self { names: None, template: true }
+    }
+
+    pub(super) const fn is_template(&self) -> bool {
+        self.template
     }
 
     pub(super) const fn is_target(&self) -> bool {
@@ -49,6 +58,7 @@ impl Ports {
     ) -> Option<PortRef> {
         match field {
             Field::Bad => None,
+            Field::Absent if self.template => Some(PortRef::Number(0)),
             Field::Absent => {
                 cx.note(missing(whole, format!("{what}: missing")));
                 None
@@ -86,16 +96,16 @@ pub(super) fn unknown_port(what: &str, name: &str, span: Span, ports: &Ports) ->
 }
 
 /// The fields of a probe or a target that say when it asks.
-struct Timing {
-    initial_delay: Field<Seconds>,
-    period: Field<Seconds>,
-    timeout: Field<Seconds>,
-    successes: Field<u32>,
-    failures: Field<u32>,
+pub(super) struct Timing {
+    pub(super) initial_delay: Field<Seconds>,
+    pub(super) period: Field<Seconds>,
+    pub(super) timeout: Field<Seconds>,
+    pub(super) successes: Field<u32>,
+    pub(super) failures: Field<u32>,
 }
 
 impl Timing {
-    fn read(self, default: ProbeTiming, what: &str, cx: &Cx<'_>) -> ProbeTiming {
+    pub(super) fn read(self, default: ProbeTiming, what: &str, cx: &Cx<'_>) -> ProbeTiming {
         let time = |field: Field<Seconds>, name: &str, default: Duration| match field.set() {
             Some(at) if at.value.0 < SHORTEST => {
                 cx.note(invalid(at.span, format!("{what}{name}: must be above 0, at least 0.001")));
@@ -172,7 +182,12 @@ pub(super) fn probe(at: At<RawProbe>, kind: ProbeKind, ports: &Ports, cx: &Cx<'_
 }
 
 /// `Some` when exactly one kind of check is given; else the mistake is noted.
-fn exactly_one(kinds: &[(&str, bool, Option<Span>)], whole: Span, what: &str, cx: &Cx<'_>) -> Option<()> {
+pub(super) fn exactly_one(
+    kinds: &[(&str, bool, Option<Span>)],
+    whole: Span,
+    what: &str,
+    cx: &Cx<'_>,
+) -> Option<()> {
     let given: Vec<&(&str, bool, Option<Span>)> = kinds.iter().filter(|it| it.1).collect();
     let all: Vec<&str> = kinds.iter().map(|it| it.0).collect();
     let place = what.trim_end_matches('.');
@@ -203,13 +218,13 @@ fn exactly_one(kinds: &[(&str, bool, Option<Span>)], whole: Span, what: &str, cx
     }
 }
 
-fn tcp_socket(at: At<RawTcpSocket>, what: &str, ports: &Ports, cx: &Cx<'_>) -> Option<TcpSocket> {
+pub(super) fn tcp_socket(at: At<RawTcpSocket>, what: &str, ports: &Ports, cx: &Cx<'_>) -> Option<TcpSocket> {
     let host = host(at.value.host, at.span, what, ports, cx);
     let port = ports.read(at.value.port, at.span, &format!("{what}port"), cx)?;
     Some(TcpSocket { host, port })
 }
 
-fn grpc(at: At<RawGrpc>, what: &str, ports: &Ports, cx: &Cx<'_>) -> Option<Grpc> {
+pub(super) fn grpc(at: At<RawGrpc>, what: &str, ports: &Ports, cx: &Cx<'_>) -> Option<Grpc> {
     let At { span, value: raw } = at;
     let host = host(raw.host, span, what, ports, cx);
     let port = ports.read(raw.port, span, &format!("{what}port"), cx)?;
@@ -241,8 +256,13 @@ pub(super) fn host(
 ) -> Option<String> {
     match field {
         Field::Bad => None,
+        Field::Set(at) if ports.is_template() => {
+            let problem = format!("{what}host: comes from the entries of the list");
+            cx.note(Problem::new(at.span, Code::Conflict, problem));
+            None
+        }
         Field::Absent => {
-            if ports.is_target() {
+            if ports.is_target() && !ports.is_template() {
                 cx.note(missing(whole, format!("{what}host: missing, a target has no address of its own")));
             }
             None
@@ -264,56 +284,4 @@ pub(super) fn host(
             Some(bare.to_owned())
         }
     }
-}
-
-/// Reads the check and the timing of a target (N12).
-pub(super) fn target_check(raw: RawTarget, whole: Span, cx: &Cx<'_>) -> Option<(Check, ProbeTiming)> {
-    let exec = raw.exec.as_set().map(|at| (at, "exec: hale runs no commands for a target", "use a workload"));
-    if let Some((at, message, help)) = exec {
-        cx.note(Problem::new(at.span, Code::Conflict, message).help(help));
-    }
-    if let Some(at) = raw.from.as_set() {
-        let problem = Problem::new(at.span, Code::NotSupported, "from: not supported by this build of hale");
-        cx.note(problem.help("a target is probed by one node"));
-    }
-    let default = ProbeTiming {
-        initial_delay: Duration::ZERO,
-        period: Duration::from_secs(15),
-        timeout: Duration::from_secs(2),
-        success_threshold: 1,
-        failure_threshold: 3,
-        grace: None,
-    };
-    let timing = Timing {
-        initial_delay: raw.initial_delay_seconds,
-        period: raw.period_seconds,
-        timeout: raw.timeout_seconds,
-        successes: raw.success_threshold,
-        failures: raw.failure_threshold,
-    };
-    let timing = timing.read(default, "", cx);
-    if raw.exec.is_written() {
-        return None;
-    }
-    let kinds = [
-        ("httpGet", raw.http_get.is_written(), raw.http_get.as_set().map(|it| it.span)),
-        ("tcpSocket", raw.tcp_socket.is_written(), raw.tcp_socket.as_set().map(|it| it.span)),
-        ("grpc", raw.grpc.is_written(), raw.grpc.as_set().map(|it| it.span)),
-        ("dns", raw.dns.is_written(), raw.dns.as_set().map(|it| it.span)),
-        ("tls", raw.tls.is_written(), raw.tls.as_set().map(|it| it.span)),
-    ];
-    exactly_one(&kinds, whole, "", cx)?;
-    let ports = Ports::target();
-    let check = if let Some(at) = raw.http_get.set() {
-        Check::HttpGet(http_get(at, "httpGet.", &ports, cx)?)
-    } else if let Some(at) = raw.tcp_socket.set() {
-        Check::TcpSocket(tcp_socket(at, "tcpSocket.", &ports, cx)?)
-    } else if let Some(at) = raw.grpc.set() {
-        Check::Grpc(grpc(at, "grpc.", &ports, cx)?)
-    } else if let Some(at) = raw.dns.set() {
-        Check::Dns(dns(at, cx)?)
-    } else {
-        Check::Tls(tls(raw.tls.set()?, cx)?)
-    };
-    Some((check, timing))
 }

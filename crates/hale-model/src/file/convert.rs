@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use hale_health::{DampingPolicy, Mode, ProbeKind, ReplicaPolicy, StopPolicy, WorkloadPolicy};
 
 use super::{
-    check::{Ports, probe, target_check},
+    check::{Ports, probe},
     container::{self, container},
     de::{At, Cx, Field},
     error::{Code, Problem, Span},
@@ -98,8 +98,7 @@ pub(super) fn workload(raw: RawWorkload, whole: Span, digest: String, cx: &Cx<'_
 /// Makes a target of what was written.
 pub(super) fn target(raw: RawTarget, whole: Span, digest: String, cx: &Cx<'_>) -> Option<Placed<Target>> {
     let (name, name_span) = name(raw.name.clone(), whole, "target", cx);
-    let (check, timing) = target_check(raw, whole, cx)?;
-    let value = Target { name, check, timing, digest };
+    let value = super::target::target(name, raw, whole, digest, cx)?;
     Some(Placed { value, name: name_span, depends_on: Vec::new(), service: None })
 }
 

@@ -69,6 +69,17 @@ fn place(raw: &mut RawHttpGet, whole: Span, what: &str, ports: &Ports, cx: &Cx<'
             );
             None
         }
+        Field::Set(at) if ports.is_template() => {
+            cx.note(
+                Problem::new(
+                    at.span,
+                    Code::Conflict,
+                    format!("{what}url: comes from the entries of the list"),
+                )
+                .help("the check of a list has a path, and what is expected"),
+            );
+            None
+        }
         Field::Set(at) if separate => {
             cx.note(
                 Problem::new(
@@ -92,7 +103,7 @@ fn place(raw: &mut RawHttpGet, whole: Span, what: &str, ports: &Ports, cx: &Cx<'
                 None
             }
         },
-        Field::Absent if ports.is_target() && !separate => {
+        Field::Absent if ports.is_target() && !ports.is_template() && !separate => {
             cx.note(
                 missing(whole, format!("{what}url: missing"))
                     .help("for example http://127.0.0.1:9000/healthz"),
@@ -104,6 +115,7 @@ fn place(raw: &mut RawHttpGet, whole: Span, what: &str, ports: &Ports, cx: &Cx<'
             let host = host(std::mem::take(&mut raw.host), whole, what, ports, cx);
             let path = match std::mem::take(&mut raw.path) {
                 Field::Set(at) => path(&at, what, cx),
+                _ if ports.is_template() => crate::list::DEFAULT_PATH.to_owned(),
                 _ => "/".to_owned(),
             };
             let port = ports.read(std::mem::take(&mut raw.port), whole, &format!("{what}port"), cx)?;
@@ -155,7 +167,7 @@ pub fn parse_url(text: &str) -> Result<(bool, String, u16, String), &'static str
     Ok((tls, host, port, path))
 }
 
-pub(super) fn host_and_port(authority: &str, default: u16) -> Result<(String, u16), &'static str> {
+pub(crate) fn host_and_port(authority: &str, default: u16) -> Result<(String, u16), &'static str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or("has a bracket that is not closed")?;

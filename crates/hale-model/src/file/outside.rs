@@ -30,10 +30,10 @@ pub(super) fn dns(at: At<RawDns>, cx: &Cx<'_>) -> Option<Dns> {
             );
             None
         }
-        Field::Set(at) => name(&at, record_type, cx),
+        Field::Set(at) => name(&at, record_type, "dns.name", cx),
     };
     let server = match raw.server {
-        Field::Set(at) => Some(server(&at, cx)?),
+        Field::Set(at) => Some(server(&at, "dns.server", cx)?),
         Field::Bad => return None,
         Field::Absent => None,
     };
@@ -78,12 +78,12 @@ pub(super) fn dns(at: At<RawDns>, cx: &Cx<'_>) -> Option<Dns> {
 }
 
 /// A name as it can stand in a question: labels of 1 to 63 bytes, at most 253 together.
-fn name(at: &At<Text>, record_type: RecordType, cx: &Cx<'_>) -> Option<String> {
+pub(super) fn name(at: &At<Text>, record_type: RecordType, what: &str, cx: &Cx<'_>) -> Option<String> {
     let text = at.value.0.as_str();
     let bare = text.strip_suffix('.').unwrap_or(text);
     let is_address = bare.parse::<std::net::IpAddr>().is_ok();
     if is_address && record_type != RecordType::Ptr {
-        let problem = invalid(at.span, format!("dns.name: `{bare}` is an address, not a name"));
+        let problem = invalid(at.span, format!("{what}: `{bare}` is an address, not a name"));
         cx.note(problem.help("recordType: PTR asks for the name of an address"));
         return None;
     }
@@ -91,14 +91,14 @@ fn name(at: &At<Text>, record_type: RecordType, cx: &Cx<'_>) -> Option<String> {
     let fine = text == "." || is_address || (bare.len() <= 253 && bare.split('.').all(label));
     if !fine {
         let problem =
-            invalid(at.span, format!("dns.name: `{}` is no name that a name server knows", shorten(text)));
+            invalid(at.span, format!("{what}: `{}` is no name that a name server knows", shorten(text)));
         cx.note(problem.help("labels of 1 to 63 ASCII characters with dots between them"));
         return None;
     }
     Some(bare.to_owned())
 }
 
-fn server(at: &At<Text>, cx: &Cx<'_>) -> Option<(String, u16)> {
+pub(super) fn server(at: &At<Text>, what: &str, cx: &Cx<'_>) -> Option<(String, u16)> {
     let text = at.value.0.as_str();
     // A bare IPv6 address has colons, too.
     if text.parse::<std::net::Ipv6Addr>().is_ok() {
@@ -108,7 +108,7 @@ fn server(at: &At<Text>, cx: &Cx<'_>) -> Option<(String, u16)> {
         Ok(place) if !place.0.contains(['/', '@', '?', '#']) => Some(place),
         other => {
             let fault = other.err().unwrap_or("has no host");
-            let problem = invalid(at.span, format!("dns.server: `{}` {fault}", shorten(text)));
+            let problem = invalid(at.span, format!("{what}: `{}` {fault}", shorten(text)));
             cx.note(problem.help("a host, or host:port: 192.0.2.53 or ns.example.com:5353"));
             None
         }
@@ -116,11 +116,12 @@ fn server(at: &At<Text>, cx: &Cx<'_>) -> Option<(String, u16)> {
 }
 
 /// Reads a `tls` check.
-pub(super) fn tls(at: At<RawTls>, cx: &Cx<'_>) -> Option<Tls> {
+pub(super) fn tls(at: At<RawTls>, ports: &Ports, cx: &Cx<'_>) -> Option<Tls> {
     let At { span, value: raw } = at;
-    let ports = Ports::target();
-    let host = host(raw.host, span, "tls.", &ports, cx);
+    let host = host(raw.host, span, "tls.", ports, cx);
+    let host = if ports.is_template() { Some(String::new()) } else { host };
     let port = match raw.port {
+        Field::Absent if ports.is_template() => 0,
         Field::Absent => 443,
         field => match ports.read(field, span, "tls.port", cx)? {
             PortRef::Number(number) => number,

@@ -9,6 +9,7 @@ use super::{
     de::Field,
     raw_container::RawContainer,
     raw_probe::{RawDns, RawGrpc, RawHttpGet, RawProbe, RawTcpSocket, RawTls},
+    raw_target::{RawFailureWindow, RawMaintenance, RawTargetsFrom},
     scalar::{Limit, Many, Seconds, Size, Span, SpanOrOff, Text},
 };
 
@@ -384,6 +385,12 @@ pub(super) struct RawTarget {
     pub(super) exec: Field<serde_json::Value>,
     #[schemars(skip)]
     pub(super) from: Field<serde_json::Value>,
+    #[schemars(skip)]
+    pub(super) all_of: Field<serde_json::Value>,
+    #[schemars(skip)]
+    pub(super) any_of: Field<serde_json::Value>,
+    /// A list that its targets come from; the check is a template then, without host and port.
+    pub(super) targets_from: Field<RawTargetsFrom>,
     /// From the start of one check to the start of the next. Default: 15.
     pub(super) period_seconds: Field<Seconds>,
     /// The longest one check may take. Default: 2.
@@ -392,6 +399,14 @@ pub(super) struct RawTarget {
     pub(super) success_threshold: Field<u32>,
     /// Failures in a row that turn it failing. Default: 3.
     pub(super) failure_threshold: Field<u32>,
+    /// In place of failures in a row: so many among the last outcomes.
+    pub(super) failure_window: Field<RawFailureWindow>,
+    /// The period while a verdict is being made. Default: periodSeconds.
+    pub(super) fast_period_seconds: Field<Seconds>,
+    /// Times of the week in which it is paused. Default: none.
+    pub(super) maintenance: Field<Many<Field<RawMaintenance>>>,
+    /// Labels that stand on its events. Default: none.
+    pub(super) labels: Field<BTreeMap<String, Field<Text>>>,
     /// From the start of hale to the first check. Default: 0.
     pub(super) initial_delay_seconds: Field<Seconds>,
 }

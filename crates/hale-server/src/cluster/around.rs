@@ -6,15 +6,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use hale_api::proto;
-use hale_model::{Status, cluster::PlacementState};
+use hale_model::{
+    Phase, Status,
+    cluster::PlacementState,
+    spec::{ListSource, TargetList, Workload},
+};
 use tokio::{sync::Notify, time::sleep};
 
-use super::{Shared, snapshot::Snapshot, status};
+use super::{Shared, seen::Seen, snapshot::Snapshot, status};
 
 /// How long changes gather.
 const GATHER: Duration = Duration::from_millis(10);
@@ -25,6 +30,8 @@ struct Sum {
     status: Status,
     /// By node: ready, and restarting because of a probe.
     nodes: BTreeMap<Arc<str>, (u32, u32)>,
+    /// Its replicas that run, as the list of a target has them (N12).
+    members: Vec<proto::ServiceMember>,
 }
 
 /// See the module.
@@ -79,15 +86,50 @@ impl Arounds {
     }
 }
 
-/// Nodes that run the workload, or something that depends on it.
+/// A replica as an entry of a list, while it runs; ready or not.
+fn member(seen: &Seen, port: &str) -> Option<proto::ServiceMember> {
+    let runs = matches!(seen.status.phase, Phase::Starting | Phase::Running | Phase::Unhealthy);
+    let port = seen.status.ports.get(port).filter(|_| runs && !seen.draining)?;
+    Some(proto::ServiceMember {
+        replica: seen.status.name.clone(),
+        address: SocketAddr::new(seen.address?, *port).to_string(),
+        container_id: seen.status.container_id.clone(),
+    })
+}
+
+/// The services whose replicas a node probes as targets, and the workloads that have them.
+fn probed_services(snapshot: &Snapshot, node: &str) -> BTreeMap<String, Option<String>> {
+    let mut all = BTreeMap::new();
+    for record in snapshot.targets.values().filter(|it| it.node.as_deref() == Some(node)) {
+        let list = snapshot.target_specs.get(record.name.as_str()).and_then(|it| it.list.as_ref());
+        if let Some(TargetList { source: ListSource::Service(service), .. }) = list {
+            let has = |it: &&Arc<Workload>| it.service.as_ref().is_some_and(|it| it.name == *service);
+            let workload = snapshot.specs.values().find(has).map(|it| it.name.clone());
+            all.insert(service.clone(), workload);
+        }
+    }
+    all
+}
+
+/// Nodes that run the workload, or something that depends on it, or probe the replicas of its service.
 fn add_concerned(snapshot: &Snapshot, name: &str, nodes: &mut BTreeSet<String>) {
+    let mut lists = Vec::new();
     let mut add = |workload: &str| nodes.extend(snapshot.placements_of(workload).map(|it| it.node.clone()));
     add(name);
+    if let Some(service) = snapshot.specs.get(name).and_then(|it| it.service.as_ref()) {
+        for record in snapshot.targets.values() {
+            let list = snapshot.target_specs.get(record.name.as_str()).and_then(|it| it.list.as_ref());
+            if list.is_some_and(|it| it.source == ListSource::Service(service.name.clone())) {
+                lists.extend(record.node.clone());
+            }
+        }
+    }
     for (workload, spec) in &*snapshot.specs {
         if spec.depends_on.iter().any(|it| it == name) {
             add(workload);
         }
     }
+    nodes.extend(lists);
 }
 
 impl Shared {
@@ -95,19 +137,22 @@ impl Shared {
     fn sum(&self, snapshot: &Snapshot, name: &str) -> Option<Sum> {
         if let Some(target) = snapshot.targets.get(name) {
             let status = status::target(self, target).status;
-            return Some(Sum { status, nodes: BTreeMap::new() });
+            return Some(Sum { status, nodes: BTreeMap::new(), members: Vec::new() });
         }
         let workload = snapshot.workloads.get(name)?;
         let mut nodes: BTreeMap<Arc<str>, (u32, u32)> = BTreeMap::new();
+        let service = snapshot.specs.get(name).and_then(|it| it.service.clone());
+        let mut members = Vec::new();
         for it in snapshot.placements_of(name) {
             let entry = nodes.entry(Arc::from(it.node.as_str())).or_default();
             let known = status::is_heard(snapshot, &it.node);
             if let Some(seen) = self.live.seen(snapshot, it).filter(|_| known) {
                 entry.0 += u32::from(seen.status.ready && !seen.draining);
                 entry.1 += u32::from(seen.restarting);
+                members.extend(service.as_ref().and_then(|it| member(&seen, &it.port)));
             }
         }
-        Some(Sum { status: status::workload(self, snapshot, workload).status, nodes })
+        Some(Sum { status: status::workload(self, snapshot, workload).status, nodes, members })
     }
 
     fn summed(&self, snapshot: &Snapshot, name: &str) -> Option<Arc<Sum>> {
@@ -136,6 +181,11 @@ impl Shared {
                 let (ready, restarting) = elsewhere.fold((0, 0), |sum, (_, it)| (sum.0 + it.0, sum.1 + it.1));
                 around.elsewhere.push(proto::Elsewhere { workload: name.to_owned(), ready, restarting });
             }
+        }
+        for (service, workload) in probed_services(snapshot, node) {
+            let sum = workload.and_then(|it| self.summed(snapshot, &it));
+            let members = sum.map(|it| it.members.clone()).unwrap_or_default();
+            around.services.push(proto::ServiceMembers { service, members });
         }
         for name in names {
             let sum = self.summed(snapshot, &name);

@@ -93,6 +93,9 @@ impl Control for Cluster {
             let snapshot = self.shared.feed.current();
             let node = match snapshot.targets.get(subject) {
                 Some(target) => target.node.clone(),
+                None if self.shared.live.list_of(subject).is_some() => {
+                    self.shared.live.list_of(subject).map(|(node, _)| node)
+                }
                 None => placement_of(&snapshot, subject)?.map(|it| it.node.clone()),
             };
             let Some(node) = node else { return Ok(Vec::new()) };
@@ -219,6 +222,14 @@ impl Cluster {
                 )));
             }
         };
+        if let Some((_, list)) = self.shared.live.list_of(name)
+            && !self.shared.feed.current().targets.contains_key(name)
+        {
+            let verb = order.verb.as_str();
+            return Err(OrderError::NotApplicable(format!(
+                "{name} stands in the list of {list}: {verb} that one"
+            )));
+        }
         let edit =
             |it: &mut hale_model::cluster::TargetRecord| it.pauses = pause.clone().into_iter().collect();
         Ok(self.edit_target(name, order.verb.as_str(), by, edit).await?)

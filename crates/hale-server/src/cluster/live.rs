@@ -110,6 +110,26 @@ impl Live {
         self.node(node)?.heard().targets.get(target).map(|it| it.0.clone())
     }
 
+    /// What was last said of the targets that stand in a list.
+    #[must_use]
+    pub fn members(&self, node: &str, list: &str) -> Vec<TargetStatus> {
+        let Some(node) = self.node(node) else { return Vec::new() };
+        let heard = node.heard();
+        let of = heard.targets.values().filter(|(it, _)| it.origin.list.as_deref() == Some(list));
+        of.map(|(it, _)| it.clone()).collect()
+    }
+
+    /// The list that a target stands in, and the node that probes it.
+    #[must_use]
+    pub fn list_of(&self, target: &str) -> Option<(String, String)> {
+        self.nodes().into_iter().find_map(|node| {
+            let heard = node.heard();
+            let list = heard.targets.get(target)?.0.origin.list.clone()?;
+            drop(heard);
+            Some((node.name.to_string(), list))
+        })
+    }
+
     /// Something that people see has changed.
     pub(crate) fn changed(&self) {
         self.changes.send_modify(|it| *it += 1);

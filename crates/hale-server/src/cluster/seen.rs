@@ -9,6 +9,7 @@ use hale_api::proto;
 use hale_model::{
     Phase, Reason, Status,
     cluster::ObservedRecord,
+    event::TargetOrigin,
     report::EndpointReport,
     status::{ExitStatus, HoldStatus, ProbeStatus, ReplicaStatus, TargetStatus, TransitionStatus},
 };
@@ -19,6 +20,9 @@ const TEXT: usize = 8 * 1024;
 
 /// The most ports and probes of one instance.
 const PORTS: usize = 256;
+
+/// The most labels of a target.
+const LABELS: usize = 128;
 
 /// One instance as its node last told of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -324,6 +328,11 @@ fn reason(text: &str) -> Result<Reason, String> {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn target(it: proto::Target) -> Result<TargetStatus, String> {
+    let texts = [&it.list, &it.replica, &it.container_id].into_iter().flatten().map(String::len);
+    let labels = it.labels.iter().map(|(key, value)| key.len() + value.len());
+    if it.labels.len() > LABELS || texts.chain(labels).any(|bytes| bytes > TEXT) {
+        return Err(format!("it has more than {LABELS} labels, or a text of more than {TEXT} bytes"));
+    }
     Ok(TargetStatus {
         status: word("status", &it.status)?,
         name: it.name,
@@ -334,6 +343,13 @@ pub(crate) fn target(it: proto::Target) -> Result<TargetStatus, String> {
         last_outcome_at: it.last_outcome_at.map(time).transpose()?,
         paused: it.paused,
         prober_errors: it.prober_errors,
+        members: it.members,
+        origin: TargetOrigin {
+            list: it.list,
+            replica: it.replica,
+            container_id: it.container_id,
+            labels: it.labels,
+        },
     })
 }
 

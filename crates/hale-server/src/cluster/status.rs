@@ -19,7 +19,7 @@ use super::{Shared, seen::Seen, snapshot::Snapshot};
 pub(crate) fn overview(shared: &Shared, snapshot: &Snapshot) -> Overview {
     let workloads: Vec<WorkloadStatus> =
         snapshot.workloads.values().map(|it| workload(shared, snapshot, it)).collect();
-    let targets: Vec<TargetStatus> = snapshot.targets.values().map(|it| target(shared, it)).collect();
+    let targets = targets(shared, snapshot);
     let nodes = snapshot.nodes.values().map(|it| node(shared, snapshot, it)).collect();
     let all = workloads.iter().map(|it| it.status).chain(targets.iter().map(|it| it.status));
     Overview { status: worst_of(all), at: Timestamp::now(), workloads, targets, nodes }
@@ -198,21 +198,32 @@ fn stale(status: Status, stale: bool) -> Status {
     if_fresh(status, if stale { Duration::MAX } else { Duration::ZERO }, Duration::ZERO)
 }
 
+/// All targets by name: those that are declared, and those that stand in the lists of such.
+fn targets(shared: &Shared, snapshot: &Snapshot) -> Vec<TargetStatus> {
+    let mut all: BTreeMap<String, TargetStatus> = BTreeMap::new();
+    for record in snapshot.targets.values() {
+        let is_list = snapshot.target_specs.get(record.name.as_str()).is_some_and(|it| it.list.is_some());
+        if let Some(node) = record.node.as_deref().filter(|_| is_list) {
+            let heard = is_heard(snapshot, node);
+            for mut member in shared.live.members(node, &record.name) {
+                member.status = stale(member.status, !heard);
+                all.insert(member.name.clone(), member);
+            }
+        }
+    }
+    // What is declared comes last: nothing takes its name.
+    all.extend(snapshot.targets.values().map(|it| (it.name.clone(), target(shared, it))));
+    all.into_values().collect()
+}
+
 /// One target.
 pub(crate) fn target(shared: &Shared, record: &TargetRecord) -> TargetStatus {
     let told = record.node.as_deref().and_then(|node| shared.live.target(node, &record.name));
     let snapshot = shared.feed.current();
     let heard = record.node.as_deref().is_some_and(|it| is_heard(&snapshot, it));
     let mut status = told.unwrap_or_else(|| TargetStatus {
-        name: record.name.clone(),
-        status: Status::Unknown,
-        since: None,
-        consecutive_failures: 0,
-        last_reason: None,
-        last_detail: None,
-        last_outcome_at: None,
         paused: !record.pauses.is_empty(),
-        prober_errors: 0,
+        ..TargetStatus::unknown(&record.name)
     });
     status.status = stale(status.status, !heard);
     status

@@ -221,6 +221,9 @@ fn a_target_that_fails_on_is_folded_at_its_threshold() {
         last_status: 0,
         last_reason: Reason::Timeout,
         last_error: "no answer within 500ms".to_owned(),
+        since: None,
+        declaration: String::new(),
+        about: Default::default(),
     };
     let evidence = Evidence {
         events: events("billing", vec![(0, EventData::TargetProbeFailed(failed))]),
@@ -241,6 +244,8 @@ fn a_target_that_fails_on_is_folded_at_its_threshold() {
         last_outcome_at: None,
         paused: false,
         prober_errors: 0,
+        members: None,
+        origin: Default::default(),
     };
     insta::assert_snapshot!(text(&target(&now, &evidence, at(8_000))));
 }

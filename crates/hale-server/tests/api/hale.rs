@@ -315,6 +315,8 @@ fn node(store: Store) -> Node {
         last_outcome_at: Some(at),
         paused: false,
         prober_errors: 0,
+        members: None,
+        origin: Default::default(),
     };
     let local = NodeStatus::new("local", Status::Healthy, at);
     Node {

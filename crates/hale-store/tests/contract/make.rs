@@ -36,6 +36,9 @@ pub(crate) fn failed(target: &str) -> NewEvent {
         last_status: 0,
         last_reason: Reason::Timeout,
         last_error: "no answer within 2s".to_owned(),
+        since: None,
+        declaration: String::new(),
+        about: Default::default(),
     };
     about(target, EventData::TargetProbeFailed(data))
 }

@@ -7,6 +7,7 @@ mod args;
 mod node;
 mod scrape;
 pub(crate) mod spool;
+pub(crate) mod told;
 mod watch;
 
 use std::io;

@@ -15,7 +15,7 @@ use hale_agent::{
     metrics::{AgentMetrics, LinkMetrics, exposition},
     spool::{Outcomes, Spool},
     systemd::Notifier,
-    targets::{TargetOptions, Targets},
+    targets::{TargetOptions, Targets, Told},
 };
 use hale_check::EngineOptions;
 use hale_keeper::Launched;
@@ -126,7 +126,8 @@ impl Node {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         reports.tell(EventData::NodeStarted(NodeStarted { version: version.clone() }));
         let drains = Drains::default();
-        let told = (&reports, &drains, &*metrics);
+        let before = spool.told(&name).await?;
+        let told = (&reports, &drains, &*metrics, before);
         let (supervisor, targets) = supervise(args, &name, dir, &runtime, told)?;
         let runtimes = runtime.watch().await;
         let identity = identity(args, &name, version, reached, dir)?;
@@ -220,7 +221,7 @@ fn supervise(
     name: &str,
     dir: &DataDir,
     runtime: &Runs,
-    (reports, drains, metrics): (&Arc<Reports>, &Drains, &AgentMetrics),
+    (reports, drains, metrics, told): (&Arc<Reports>, &Drains, &AgentMetrics, Told),
 ) -> Result<(SupervisorHandle, Targets), Failure> {
     let sink: Arc<dyn Sink> = Arc::clone(reports) as _;
     let checks = Checks::start(&EngineOptions::new(tokio::runtime::Handle::current()))
@@ -247,6 +248,7 @@ fn supervise(
         sink,
         clock,
         guard: Some(guard),
+        told,
     });
     metrics.watch(checks.prober, targets.statuses());
     Ok((supervisor, targets))

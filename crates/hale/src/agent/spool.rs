@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use hale_agent::spool::{Outcomes, Spool, SpoolCounters, SpoolError, spooled};
+use hale_agent::{
+    spool::{Outcomes, Spool, SpoolCounters, SpoolError, spooled},
+    targets::Told,
+};
 use hale_api::{events::EventQuery, outcomes::ProbeHistory, proto};
 use hale_model::{
     cluster::ClusterRecord,
@@ -23,7 +26,7 @@ use hale_store::{
 use hale_supervisor::runtime::BoxFuture;
 use tokio::sync::watch;
 
-use super::random_id;
+use super::{random_id, told};
 use crate::failure::Failure;
 
 /// The most events that are kept.
@@ -65,6 +68,16 @@ impl StoreSpool {
             None => name(&store).await.map_err(|error| failed(&error))?,
         };
         Ok(Self { store, id, acknowledged: AtomicU64::new(0) })
+    }
+
+    /// Which failures of this node's targets were told, and their ends not.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub(crate) async fn told(&self, node: &str) -> Result<Told, Failure> {
+        told::load(&self.store, node)
+            .await
+            .map_err(|error| Failure::failed(format!("can't read what was told: {error}")))
     }
 
     /// Writes what waits, and closes the file.

@@ -110,15 +110,23 @@ fn exit(policy: &ReplicaPolicy, runtime: &'static str) -> ProbeRow {
 
 /// A target is detected as a liveness probe of the same timing would be; nothing is done about it.
 fn target(it: &Target) -> TargetPlan {
-    let timing: ProbeTiming = it.timing;
+    // As many failures among the last outcomes as the window asks for: at the soonest they come in a row.
+    let failures = it.policy.window.map_or(it.timing.failure_threshold, |it| it.failures);
+    let timing = ProbeTiming { failure_threshold: failures, ..it.timing };
     let policy = ReplicaPolicy { liveness: Some(timing), ..ReplicaPolicy::default() };
     let times = plan(&policy).pop();
     let none = Span::default();
+    // After the first failure it is asked in the fast period.
+    let faster = timing.period.saturating_sub(it.policy.fast_period.unwrap_or(timing.period));
+    let saved = |times: Span, checks: u32| {
+        let saved = faster.saturating_mul(checks.saturating_sub(1));
+        Span { best: times.best.saturating_sub(saved), worst: times.worst.saturating_sub(saved) }
+    };
     TargetPlan {
         name: it.name.clone(),
         check: it.check.as_str(),
-        detect: times.map_or(none, |it| it.detect).into(),
-        recover: times.map_or(none, |it| it.recover).into(),
+        detect: saved(times.map_or(none, |it| it.detect), failures).into(),
+        recover: saved(times.map_or(none, |it| it.recover), timing.success_threshold).into(),
     }
 }
 

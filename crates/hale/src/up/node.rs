@@ -48,6 +48,7 @@ use super::{
     files::Files, link::Inside, lock::DataDir, screen::Screen, signals::Signals, sink::Outside, traffic,
 };
 use crate::{
+    agent::told,
     cli::UpArgs,
     failure::Failure,
     runs::{Containers, Runs},
@@ -240,12 +241,16 @@ impl Room<'_> {
         options.drain = Arc::clone(traffic) as _;
         options.guard = Some(guard.clone());
         let supervisor = Supervisor::start(options);
+        let told = told::load(store, &args.node)
+            .await
+            .map_err(|error| Failure::failed(format!("can't read what was told of targets: {error}")))?;
         let targets = Targets::start(TargetOptions {
             node: args.node.clone(),
             checks: checks.targets,
             sink,
             clock: Arc::clone(&clock) as _,
             guard: Some(guard),
+            told,
         });
         counted.watch(checks.prober, targets.statuses());
         reports.tell(EventData::NodeStarted(NodeStarted { version: env!("CARGO_PKG_VERSION").into() }));

@@ -13,5 +13,6 @@ mod load;
 mod metrics;
 #[path = "../common/process.rs"]
 mod process;
+mod targets;
 mod traces;
 mod traffic;

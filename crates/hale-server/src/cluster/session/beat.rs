@@ -236,7 +236,10 @@ impl Session {
         for target in targets {
             let name = target.name.clone();
             let own = |node: &Option<String>| node.as_deref() == Some(&*self.node);
-            let code = match snapshot.targets.get(name.as_str()) {
+            // What stands in a list is no record of its own; its list is.
+            let record = snapshot.targets.get(name.as_str());
+            let member = target.list.as_deref().filter(|_| record.is_none());
+            let code = match member.map_or(record, |list| snapshot.targets.get(list)) {
                 None => Err(("unknown", format!("there is no target {:?}", short(&name)))),
                 Some(it) if !own(&it.node) => Err(("not_yours", "another node probes it".to_owned())),
                 Some(_) => seen::target(target.clone()).map_err(|detail| ("malformed", detail)),
