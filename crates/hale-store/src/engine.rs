@@ -37,6 +37,13 @@ pub(crate) struct Batches {
     unsure: Option<Unsure>,
 }
 
+impl Batches {
+    /// The work that was given last is not given again: whatever became of it, the next is not it.
+    pub(crate) fn give_up(&mut self) {
+        self.unsure = None;
+    }
+}
+
 impl Engine {
     /// Whether no other process writes to the same database.
     pub(crate) const fn is_alone(&self) -> bool {
@@ -47,7 +54,7 @@ impl Engine {
     }
 
     /// Writes a batch, all of it or nothing. After an error the same work is to be given again: should it turn out
-    /// that the commit was done after all, it is not done twice.
+    /// that the commit was done after all, it is not done twice. Or it is given up: see [`Batches::give_up`].
     pub(crate) async fn run(
         &mut self,
         work: &Work,
@@ -186,5 +193,55 @@ pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
         _ if code.len() == 5 => ["22", "23", "54"].iter().any(|class| code.starts_with(class)),
         Ok(number) => matches!(number & 0xff, 18..=20),
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        cluster::Lease,
+        plan::{Answer, cluster_key},
+        queue::{Fact, Prepared, Step, Wish},
+        sqlite::schema,
+    };
+
+    /// A lease that is wanted, for as long as the other end is there.
+    fn lease() -> (Work, oneshot::Receiver<Option<Lease>>) {
+        let (to, answer) = oneshot::channel();
+        let wish =
+            Wish { name: "retention".to_owned(), holder: "me".to_owned(), ttl: Duration::from_secs(9) };
+        (Work { items: vec![Fact::Lease(wish, to)], outcomes: Vec::new() }, answer)
+    }
+
+    fn write() -> Work {
+        let changes = vec![Step::Put(cluster_key(), "{}".to_owned())];
+        let write = Prepared { changes, guards: Vec::new(), size: 0, room: None };
+        Work { items: vec![Fact::Write(Box::new(write), oneshot::channel().0)], outcomes: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_without_an_answer_and_given_up_is_not_taken_for_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = schema::open(&dir.path().join("hale.db"), schema::MIGRATIONS).await.unwrap();
+        let mut engine = Engine::Sqlite(Box::new(sqlite::Engine::new(connection, "me".to_owned())));
+        let (probes, mut batches) = (Probes::default(), Batches::default());
+        let (lease, _answer) = lease();
+        let plan = engine.run(&lease, &probes, &mut batches).await.unwrap();
+        assert!(matches!(plan.answers[0], Answer::Lease(Some(_))));
+        let unanswered = |plan| Some(Unsure { batch: 1, plan });
+
+        batches.unsure = unanswered(plan);
+        let again = engine.run(&lease, &probes, &mut batches).await.unwrap();
+        assert_eq!(batches.last, 1, "the same work given again is known to be done");
+        batches.unsure = unanswered(again);
+        batches.give_up();
+        let plan = engine.run(&write(), &probes, &mut batches).await.unwrap();
+        assert!(matches!(&plan.answers[0], Answer::Write(Ok(it)) if it.revision == 1));
+        assert_eq!(engine.state(&write().needs(&probes)).await.unwrap().records.len(), 1, "it is written");
     }
 }

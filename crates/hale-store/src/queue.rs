@@ -85,11 +85,11 @@ impl From<Write> for Prepared {
                 Step::Delete(clean_key(key))
             }
             Change::Event(event) => {
-                size += 1024;
+                size += size_of_event(&event);
                 Step::Event(event)
             }
             Change::Audit(record) => {
-                size += record.detail.len() + 256;
+                size += record.by.len() + record.subject.len() + record.detail.len() + 256;
                 Step::Audit(record)
             }
         });
@@ -97,6 +97,27 @@ impl From<Write> for Prepared {
         let guards = write.guards.into_iter().map(clean_guard).collect();
         Self { changes, guards, size, room: None }
     }
+}
+
+/// About how many bytes an event has: what somebody else made up in it can be long.
+fn size_of_event(event: &NewEvent) -> usize {
+    struct Count(usize);
+
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(event.source.len() + event.subject.len() + 256);
+    // Should it not become text, then it is refused where it is written.
+    let _unwritable = serde_json::to_writer(&mut count, &event.data).is_err();
+    count.0
 }
 
 fn clean_key(key: Key) -> Key {
@@ -204,10 +225,19 @@ impl Queue {
         (waiting.facts.drain(..facts).collect(), waiting.outcomes.drain(..outcomes).collect())
     }
 
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether something waits that is to be written now. A few outcomes alone are not: they wait for company.
+    pub(crate) fn presses(&self) -> bool {
         let waiting = self.lock();
-        waiting.facts.is_empty() && waiting.outcomes.is_empty()
+        let outcomes = waiting.outcomes.len();
+        if !waiting.facts.is_empty() || outcomes > MAX_OUTCOMES / 4 || (waiting.closed && outcomes > 0) {
+            return true;
+        }
+        drop(waiting);
+        if outcomes > 0 {
+            // What wakes the writer for them may have been used up already.
+            self.outcomes.notify_one();
+        }
+        false
     }
 
     /// Takes nothing in from now on; the writer writes what is there and ends.
@@ -246,6 +276,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use hale_model::event::{EventData, NodeStarted};
     use jiff::Timestamp;
 
     use super::*;
@@ -272,6 +303,42 @@ mod tests {
         }
         assert_eq!(queue.counters().outcomes_dropped, 3);
         assert_eq!(queue.take(1).1[0].consecutive, 3);
+    }
+
+    #[test]
+    fn outcomes_press_only_when_they_are_many_or_the_last() {
+        let queue = Queue::default();
+        assert!(!queue.presses());
+        queue.outcome(outcome(0));
+        assert!(!queue.presses(), "they wait for company");
+        assert!(queue.fact(Fact::Removed("web-0".to_owned())));
+        assert!(queue.presses());
+        queue.take(1);
+        for n in 0..=MAX_OUTCOMES as u32 / 4 {
+            assert!(!queue.presses());
+            queue.outcome(outcome(n));
+        }
+        assert!(queue.presses());
+        queue.take(MAX_OUTCOMES / 4);
+        assert!(!queue.presses());
+        queue.close();
+        assert!(queue.presses());
+    }
+
+    #[test]
+    fn a_write_takes_as_much_room_as_what_it_says() {
+        let event = |length: usize| NewEvent {
+            time: Timestamp::UNIX_EPOCH,
+            source: "/nodes/a".to_owned(),
+            subject: "a".to_owned(),
+            data: EventData::NodeStarted(NodeStarted { version: "v".repeat(length) }),
+        };
+        let size = |length| {
+            let changes = vec![Change::Event(Box::new(event(length)))];
+            Prepared::from(Write { changes, guards: Vec::new() }).size
+        };
+        assert!((1_000_000..1_001_000).contains(&size(1_000_000)), "{}", size(1_000_000));
+        assert!(size(1) < 1000);
     }
 
     #[test]

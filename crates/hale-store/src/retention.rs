@@ -9,6 +9,9 @@ use crate::{Options, engine::Engine, history::Probes, queue::Queue};
 /// How often it is looked at.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
 
+/// How soon it is looked at again when more is left than one go takes.
+pub(crate) const AGAIN: Duration = Duration::from_millis(100);
+
 /// The lease under which it is done, and for how long that is taken.
 pub(crate) const LEASE: (&str, Duration) = ("retention", Duration::from_secs(90));
 
@@ -50,8 +53,8 @@ pub(crate) struct Limit {
     pub(crate) keep: i64,
 }
 
-/// Takes out what is too old or too much, unless something waits to be written. True when more is left than one go
-/// takes.
+/// Takes out what is too old or too much: of each kind once in any case, and more while nothing waits to be written.
+/// True when more is left than one go takes.
 pub(crate) async fn clean(
     engine: &mut Engine,
     probes: &mut Probes,
@@ -74,14 +77,11 @@ pub(crate) async fn clean(
     ] {
         let limit = Limit { rows: AT_ONCE, before: before(age), keep };
         for round in 1.. {
-            if !queue.is_empty() {
-                return Ok(true);
-            }
             let deleted = engine.forget(old, limit).await?;
             if deleted < AT_ONCE.cast_unsigned() {
                 break;
             }
-            if round == ROUNDS {
+            if round == ROUNDS || queue.presses() {
                 more = true;
                 break;
             }
@@ -206,6 +206,30 @@ mod tests {
         assert!(reader.changes(Some(1), 10).await.unwrap().reset, "it is not told any more");
         assert!(!reader.changes(Some(2), 10).await.unwrap().reset, "who knows of it needs nothing");
         assert_eq!(engine.forget(Old::Writers, all).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn of_each_kind_some_goes_although_more_waits_to_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut engine, mut raw) = (engine(&dir).await, raw(&dir).await);
+        let (mut probes, mut batches) = (Probes::default(), Batches::default());
+        let events = (0..2500).map(|_| event(SignedDuration::from_hours(48)));
+        let outcomes = (0..50).map(|n| outcome(n, (n % 2 == 0).then_some(Reason::Timeout)));
+        let work = Work { items: events.collect(), outcomes: outcomes.collect() };
+        let plan = engine.run(&work, &probes, &mut batches).await.unwrap();
+        probes.learn(plan.probes, &[], true);
+
+        let queue = Queue::default();
+        assert!(queue.fact(event(SignedDuration::ZERO)));
+        let day = Duration::from_secs(24 * 3600);
+        let options = Options { event_age: day, outcome_age: Duration::ZERO, ..Options::default() };
+        assert!(clean(&mut engine, &mut probes, &options, &queue).await.unwrap(), "more is left");
+        assert_eq!(count(&mut raw, "events").await, 1500, "one statement of them, then others may write");
+        assert_eq!(count(&mut raw, "outcomes").await, 0);
+        assert_eq!(count(&mut raw, "outcome_runs").await, 0);
+        queue.take(1);
+        assert!(!clean(&mut engine, &mut probes, &options, &queue).await.unwrap());
+        assert_eq!(count(&mut raw, "events").await, 0);
     }
 
     #[tokio::test]

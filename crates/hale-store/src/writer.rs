@@ -105,10 +105,17 @@ impl Writer {
                     continue;
                 }
             }
-            while !self.shared.queue.is_empty() {
+            loop {
                 let (items, outcomes) = self.shared.queue.take(MOST);
                 if !self.persist(Work { items, outcomes }).await {
                     return;
+                }
+                // Who writes without a pause does not keep it from being done.
+                if Instant::now() >= clean_at && !self.shared.queue.is_closed() {
+                    clean_at = Instant::now() + self.clean().await;
+                }
+                if !self.shared.queue.presses() {
+                    break;
                 }
             }
             if self.shared.queue.is_closed() {
@@ -207,7 +214,7 @@ impl Writer {
         }
         let shared = Arc::clone(&self.shared);
         match retention::clean(&mut self.engine, &mut self.probes, &self.options, &shared.queue).await {
-            Ok(true) => Duration::from_secs(1),
+            Ok(true) => retention::AGAIN,
             Ok(false) => retention::EVERY,
             Err(error) => {
                 tracing::error!(%error, "what is old can't be taken out of the database; tried again");
@@ -223,8 +230,13 @@ impl Writer {
         let wish = Wish { name: name.to_owned(), holder: self.name.clone(), ttl };
         let work = Work { items: vec![Fact::Lease(wish, to)], outcomes: Vec::new() };
         let done = self.engine.run(&work, &self.probes, &mut self.batches).await;
-        if let Ok(plan) = done {
-            self.succeeded(work, plan).await;
+        match done {
+            Ok(plan) => self.succeeded(work, plan).await,
+            // It is not given again: a lease that was taken all the same is this writer's own, and runs out.
+            Err(error) => {
+                tracing::debug!(%error, "the lease to clean can't be asked for; tried again");
+                self.batches.give_up();
+            }
         }
         matches!(answer.try_recv(), Ok(Some(_)))
     }

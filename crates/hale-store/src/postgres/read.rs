@@ -11,14 +11,17 @@ use crate::{
     AuditRecord, ReplicaRecord,
     cluster::Changes,
     rows::{
-        self, AuditTuple, EventRow, EventTuple, LeaseRow, LeaseTuple, Numbers, NumbersRow, OutcomeTuple,
-        RecordTuple, RunTuple, number,
+        self, AuditTuple, EventRow, EventTuple, LeaseRow, Numbers, NumbersRow, OutcomeTuple, RecordTuple,
+        RunTuple, number,
     },
 };
 
 const NUMBERS: &str =
     "SELECT revision, floor, last_event, gap_from, gap_to, last_audit, last_run FROM numbers";
 const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/// With the time in each row: leases and time are of one moment and one host.
+const LEASES: &str = "SELECT name, holder, number, until_at, \
+     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM leases ORDER BY name";
 const ALL_RECORDS: &str =
     "SELECT kind, name, revision, body FROM records WHERE body IS NOT NULL ORDER BY revision, kind, name";
 const CHANGED_RECORDS: &str = "SELECT kind, name, revision, body FROM records WHERE revision > $1 AND revision <= \
@@ -86,12 +89,13 @@ impl Reader {
 
     pub(crate) async fn leases(&self) -> Result<(Vec<LeaseRow>, i64), sqlx::Error> {
         let ask = |pool: PgPool| async move {
-            let rows: Vec<LeaseTuple> =
-                sqlx::query_as("SELECT name, holder, number, until_at FROM leases ORDER BY name")
-                    .fetch_all(&pool)
-                    .await?;
-            let now = sqlx::query_scalar(NOW).fetch_one(&pool).await?;
-            Ok((rows.into_iter().map(Into::into).collect(), now))
+            let rows: Vec<(String, String, i64, i64, i64)> = sqlx::query_as(LEASES).fetch_all(&pool).await?;
+            // With no leases it is of no use.
+            let now = rows.last().map_or(0, |it| it.4);
+            let row = |(name, holder, number, until, _): (String, String, i64, i64, i64)| {
+                LeaseRow::from((name, holder, number, until))
+            };
+            Ok((rows.into_iter().map(row).collect(), now))
         };
         self.ask(ask).await
     }
