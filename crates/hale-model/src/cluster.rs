@@ -450,6 +450,9 @@ pub struct OrderRecord {
     pub lasting_ms: Option<u64>,
     /// When it was given.
     pub at: Timestamp,
+    /// The server that carries it out: no other does, and it does so once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_by: Option<String>,
     /// What came of it, once it has.
     pub result: Option<OrderResult>,
 }

@@ -116,6 +116,12 @@ pub fn is_label(text: &str) -> bool {
     label_fault(text).is_none()
 }
 
+/// Whether a text may name a node: a DNS name in lower case, such as `n1` or `n1.example.com`.
+#[must_use]
+pub fn is_node_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
 /// What is wrong with a DNS label (RFC 1123), if anything is.
 pub(super) fn label_fault(text: &str) -> Option<&'static str> {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

@@ -34,7 +34,7 @@ use std::{
 
 use miette::NamedSource;
 
-pub use convert::is_label;
+pub use convert::{is_label, is_node_name};
 pub use error::{Code, FileError};
 pub(crate) use http::host_and_port;
 pub use http::{parse_statuses, parse_url};

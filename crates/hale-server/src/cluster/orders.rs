@@ -4,11 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use hale_api::proto::{self, answer, ask};
 use hale_model::cluster::{OrderRecord, OrderResult};
-use hale_store::cluster::{Change, Guard, Key, Kind, Record, Write};
+use hale_store::cluster::{Change, Guard, Key, Kind, Record, Write, WriteError};
 use jiff::Timestamp;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Cluster, Shared, session::Asked, snapshot::Snapshot};
+use super::{
+    Cluster, Shared,
+    session::Asked,
+    snapshot::{Kept, Snapshot},
+};
 use crate::control::OrderError;
 
 /// How long a node may take to say whether it takes an order.
@@ -148,44 +152,56 @@ fn record(id: &str, order: &NodeOrder) -> OrderRecord {
         probe: it.probe.as_deref().and_then(|it| it.parse().ok()),
         lasting_ms: it.lasting_ms,
         at: Timestamp::now(),
+        taken_by: None,
         result: None,
     }
 }
 
 /// Carries out what other servers want of nodes that are connected here.
 pub(super) fn look(shared: &Arc<Shared>, snapshot: &Snapshot) {
-    for it in snapshot.orders.values().filter(|it| it.result.is_none()) {
-        if shared.sessions.get(&it.node).is_none() {
-            continue;
+    for it in snapshot.orders.values().filter(|it| it.result.is_none() && it.taken_by.is_none()) {
+        if shared.sessions.get(&it.node).is_some() {
+            shared.tasks.spawn(carry_out(Arc::clone(shared), it.clone()));
         }
-        let (tasks, shared, kept) = (shared.tasks.clone(), Arc::clone(shared), it.clone());
-        tasks.spawn(async move {
-            let record = &*kept.record;
-            let order = NodeOrder { node: record.node.clone(), order: wire(record) };
-            // Taken first, so that it is carried out once however often the feed tells of it.
-            let taken = OrderRecord { result: Some(OrderResult::Done), ..record.clone() };
-            let result = match shared.order_here(&order).await {
-                Ok(()) => taken,
-                Err(error) => {
-                    let code = match error {
-                        OrderError::NotFound(_) => "not_found",
-                        OrderError::NotApplicable(_) => "not_applicable",
-                        OrderError::Unavailable(_) => "unavailable",
-                    };
-                    let (code, detail) = (code.to_owned(), error.to_string());
-                    OrderRecord { result: Some(OrderResult::Refused { code, detail }), ..record.clone() }
-                }
-            };
-            let key = Key::new(Kind::Order, &record.id);
-            let write = Write {
-                changes: vec![Change::Put(Record::Order(Box::new(result)))],
-                guards: vec![Guard::Unchanged { key, revision: kept.revision }],
-            };
-            if let Err(error) = shared.store.write(write).await {
-                tracing::debug!(%error, "the result of an order could not be told");
-            }
-        });
     }
+}
+
+/// Takes an order, carries it out, and tells the result. However often the feed tells of it, and whoever has the
+/// session by now: of those who see it the one that takes it does it. Should that one end midway, it is not done
+/// again: who asked is told that nobody answers.
+async fn carry_out(shared: Arc<Shared>, kept: Kept<OrderRecord>) {
+    let taken = OrderRecord { taken_by: Some(shared.name.clone()), ..(*kept.record).clone() };
+    let revision = match put(&shared, &taken, kept.revision).await {
+        Ok(revision) => revision,
+        Err(error) => {
+            tracing::debug!(%error, "an order was not taken: another server has it, or nobody waits for it");
+            return;
+        }
+    };
+    let order = NodeOrder { node: taken.node.clone(), order: wire(&taken) };
+    let result = match shared.order_here(&order).await {
+        Ok(()) => OrderResult::Done,
+        Err(error) => {
+            let code = match error {
+                OrderError::NotFound(_) => "not_found",
+                OrderError::NotApplicable(_) => "not_applicable",
+                OrderError::Unavailable(_) => "unavailable",
+            };
+            OrderResult::Refused { code: code.to_owned(), detail: error.to_string() }
+        }
+    };
+    if let Err(error) = put(&shared, &OrderRecord { result: Some(result), ..taken }, revision).await {
+        tracing::debug!(%error, "the result of an order could not be told");
+    }
+}
+
+/// Changes the record of an order that is as it was at a revision; the revision it has then.
+async fn put(shared: &Shared, record: &OrderRecord, revision: u64) -> Result<u64, WriteError> {
+    let write = Write {
+        changes: vec![Change::Put(Record::Order(Box::new(record.clone())))],
+        guards: vec![Guard::Unchanged { key: Key::new(Kind::Order, &record.id), revision }],
+    };
+    Ok(shared.store.write(write).await?.revision)
 }
 
 fn wire(it: &OrderRecord) -> proto::Order {
