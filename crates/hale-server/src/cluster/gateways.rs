@@ -6,7 +6,8 @@
 //! other servers alive, whose gateways are not known here, nothing is said, and the agent waits out its drain time.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -57,15 +58,35 @@ struct Inner {
 struct Gateway {
     name: String,
     /// Instances that it was told of as ones to send requests to.
-    told: HashSet<Run>,
+    told: BTreeSet<Run>,
     /// Of those: that get none from it any more.
-    quiet: HashSet<Run>,
+    quiet: BTreeSet<Run>,
+}
+
+impl Gateway {
+    /// Forgets instances that are not there any more.
+    fn forget(&mut self, gone: RangeInclusive<Run>) {
+        for runs in [&mut self.told, &mut self.quiet] {
+            let gone: Vec<Run> = runs.range(gone.clone()).copied().collect();
+            for run in gone {
+                runs.remove(&run);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Draining {
     node: String,
     replica: String,
+}
+
+impl Inner {
+    fn forget_draining(&mut self, generation: u64) {
+        if !self.draining.is_empty() {
+            self.draining.retain(|(it, _), _| *it != generation);
+        }
+    }
 }
 
 impl Gateways {
@@ -82,8 +103,9 @@ impl Gateways {
         let mut inner = self.lock();
         inner.last += 1;
         let id = inner.last;
-        inner.away.remove(name);
-        let gateway = Gateway { name: name.to_owned(), told: HashSet::new(), quiet: HashSet::new() };
+        let now = clock::now();
+        inner.away.retain(|away, since| away != name && now.since(*since) < AWAY);
+        let gateway = Gateway { name: name.to_owned(), told: BTreeSet::new(), quiet: BTreeSet::new() };
         inner.connected.insert(id, gateway);
         id
     }
@@ -118,6 +140,32 @@ impl Gateways {
         }
     }
 
+    /// An instance is on its way out, or it is not. Those before it under the same number are no more.
+    fn draining(&self, node: &str, seen: &Seen) {
+        let (generation, incarnation) = (seen.generation, seen.status.incarnation);
+        let mut inner = self.lock();
+        if let Some(before) = incarnation.checked_sub(1) {
+            for gateway in inner.connected.values_mut() {
+                gateway.forget((generation, 0)..=(generation, before));
+            }
+        }
+        if seen.draining && seen.serving {
+            let draining = || Draining { node: node.to_owned(), replica: seen.status.name.clone() };
+            inner.draining.entry((generation, incarnation)).or_insert_with(draining);
+        } else {
+            inner.forget_draining(generation);
+        }
+    }
+
+    /// The instances of a number are gone.
+    fn gone(&self, generation: u64) {
+        let mut inner = self.lock();
+        for gateway in inner.connected.values_mut() {
+            gateway.forget((generation, 0)..=(generation, u64::MAX));
+        }
+        inner.forget_draining(generation);
+    }
+
     /// Instances that nobody sends requests to any more, each once.
     fn drained(&self) -> Vec<(Run, Draining)> {
         let mut inner = self.lock();
@@ -144,19 +192,12 @@ impl Gateways {
 impl Shared {
     /// An instance is on its way out, or it is not.
     pub(crate) fn draining(&self, node: &str, seen: &Seen) {
-        let run = (seen.generation, seen.status.incarnation);
-        let mut inner = self.gateways.lock();
-        if seen.draining && seen.serving {
-            let draining = || Draining { node: node.to_owned(), replica: seen.status.name.clone() };
-            inner.draining.entry(run).or_insert_with(draining);
-        } else if !inner.draining.is_empty() {
-            inner.draining.retain(|(generation, _), _| *generation != seen.generation);
-        }
+        self.gateways.draining(node, seen);
     }
 
     /// An instance is gone.
     pub(crate) fn drained_away(&self, generation: u64) {
-        self.gateways.lock().draining.retain(|(it, _), _| *it != generation);
+        self.gateways.gone(generation);
     }
 
     /// Tells agents who is drained.
@@ -316,5 +357,78 @@ fn endpoint(it: &Endpoint) -> proto::Endpoint {
         draining: it.draining,
         generation: it.generation,
         incarnation: it.incarnation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(run: Run) -> EndpointSet {
+        let endpoint = Endpoint {
+            replica: "web-0".to_owned(),
+            node: "n1".to_owned(),
+            address: [127, 0, 0, 1].into(),
+            port: 80,
+            weight: 1,
+            zone: None,
+            ready: true,
+            kept: None,
+            serving: true,
+            draining: false,
+            generation: run.0,
+            incarnation: run.1,
+        };
+        EndpointSet {
+            service: "web".to_owned(),
+            revision: 1,
+            balance: Balance::RoundRobin,
+            none_ready_since: None,
+            endpoints: vec![endpoint],
+            traceparent: None,
+        }
+    }
+
+    fn seen((generation, incarnation): Run, draining: bool) -> Seen {
+        let replica = proto::Replica {
+            workload: "web".to_owned(),
+            status: "healthy".to_owned(),
+            phase: "running".to_owned(),
+            serving: true,
+            draining,
+            generation,
+            incarnation,
+            ..Default::default()
+        };
+        Seen::read(replica, "n1", jiff::Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    fn known(gateways: &Gateways, id: u64) -> (Vec<Run>, Vec<Run>) {
+        let inner = gateways.lock();
+        let gateway = &inner.connected[&id];
+        (gateway.told.iter().copied().collect(), gateway.quiet.iter().copied().collect())
+    }
+
+    #[test]
+    fn what_a_gateway_was_told_of_is_forgotten_with_the_instance() {
+        let gateways = Gateways::default();
+        let id = gateways.join("g");
+        for run in [(1, 1), (1, 2), (1, 3), (2, 1)] {
+            gateways.tell(id, &set(run));
+        }
+        let quiet =
+            |(generation, incarnation)| proto::Quiet { replica: "web-0".to_owned(), generation, incarnation };
+        gateways.quiet(id, &[quiet((1, 1)), quiet((2, 1))]);
+        gateways.draining("n1", &seen((1, 3), false));
+        assert_eq!(known(&gateways, id), (vec![(1, 3), (2, 1)], vec![(2, 1)]));
+        gateways.gone(2);
+        assert_eq!(known(&gateways, id), (vec![(1, 3)], vec![]));
+
+        // One that still drains is waited for.
+        gateways.draining("n1", &seen((1, 3), true));
+        assert!(gateways.drained().is_empty());
+        gateways.quiet(id, &[quiet((1, 3))]);
+        assert_eq!(gateways.drained().len(), 1);
+        assert_eq!(known(&gateways, id), (vec![], vec![]));
     }
 }
