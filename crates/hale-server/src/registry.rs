@@ -152,17 +152,6 @@ impl Registry {
         changes
     }
 
-    /// Takes a replica out that is no longer declared, with all of its generations.
-    pub fn remove(&self, replica: &str) -> Vec<Change> {
-        let mut inner = self.lock();
-        let workloads: Vec<String> = inner
-            .replicas
-            .iter_mut()
-            .filter_map(|(workload, replicas)| replicas.remove(replica).map(|_| workload.clone()))
-            .collect();
-        workloads.iter().flat_map(|workload| inner.publish(workload)).collect()
-    }
-
     /// Takes one generation of a replica out: its instance is gone.
     pub fn remove_generation(&self, workload: &str, replica: &str, generation: u64) -> Vec<Change> {
         let mut inner = self.lock();
@@ -207,12 +196,6 @@ impl Registry {
             return Vec::new();
         }
         inner.publish_node(name)
-    }
-
-    /// Takes the endpoints of a node out while it is lost, and back in when it is not; H31 holds.
-    pub fn node_lost(&self, node: &str, lost: bool) -> Vec<Change> {
-        let known = self.lock().nodes.get(node).cloned().unwrap_or_default();
-        self.set_node(node, Node { lost, ..known })
     }
 
     /// What is declared of a service.

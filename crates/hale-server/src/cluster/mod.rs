@@ -191,9 +191,10 @@ impl Cluster {
     /// Whether it takes requests; the error says what is wrong (`/readyz`).
     ///
     /// # Errors
-    /// The database does not answer, or this server's lease ran out.
+    /// The database does not answer, this server's lease ran out, or it is about to end.
     pub fn ready(&self) -> Result<(), String> {
         match self.shared.feed.trouble() {
+            _ if self.shared.end.is_cancelled() => Err("this server is leaving its cluster".to_owned()),
             Some(detail) => Err(format!("the database does not answer: {detail}")),
             None if !self.shared.alive.borrow().own => Err("this server's lease ran out".to_owned()),
             None => Ok(()),

@@ -109,14 +109,14 @@ fn the_loss_of_every_node_empties_no_service() {
     let registry = registry();
     registry.apply(&EndpointReport { node: "a".to_owned(), ..report("web-0", 1, true) });
     registry.apply(&EndpointReport { node: "b".to_owned(), ..report("web-1", 1, true) });
-    registry.node_lost("a", true);
+    registry.set_node("a", Node { lost: true, ..Node::default() });
     assert_eq!(ready(&registry), ["web-1"]);
-    registry.node_lost("b", true);
+    registry.set_node("b", Node { lost: true, ..Node::default() });
     assert_eq!(ready(&registry), ["web-0", "web-1"]);
     assert!(
         registry.endpoints("web").unwrap().endpoints.iter().all(|it| it.kept.as_deref() == Some("node_lost"))
     );
-    registry.node_lost("b", false);
+    registry.set_node("b", Node { lost: false, ..Node::default() });
     assert_eq!(ready(&registry), ["web-1"]);
 }
 
@@ -150,7 +150,7 @@ fn a_removed_replica_is_gone_and_a_removed_service_closes_its_watch() {
     let registry = registry();
     registry.apply(&report("web-0", 1, true));
     let watcher = registry.watch("web").unwrap();
-    registry.remove("web-0");
+    registry.remove_generation("web", "web-0", report("web-0", 1, true).generation);
     assert!(watcher.borrow().endpoints.is_empty());
     registry.declare("web", Some(&service("shop")));
     assert!(watcher.has_changed().is_err());
