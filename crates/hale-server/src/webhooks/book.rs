@@ -8,7 +8,7 @@ use hale_api::{
     webhooks::{ReplayRequest, Webhook, WebhookMade, WebhookRequest, WebhookTested},
 };
 use hale_model::{
-    cluster::{Replay, WebhookRecord},
+    cluster::{Replay, WebhookCursor, WebhookRecord},
     event::{EventData, Severity},
 };
 use hale_store::{
@@ -84,7 +84,7 @@ impl Book {
     #[must_use]
     pub fn list(&self) -> Vec<Webhook> {
         let snapshot = self.snapshot();
-        snapshot.webhooks.values().map(|it| self.told(&snapshot, &it.record)).collect()
+        snapshot.webhooks.values().map(|it| self.told(&it.record, cursor_of(&snapshot, &it.name))).collect()
     }
 
     /// One.
@@ -94,12 +94,10 @@ impl Book {
     pub fn get(&self, name: &str) -> Result<Webhook, BookError> {
         let snapshot = self.snapshot();
         let kept = snapshot.webhooks.get(name).ok_or_else(|| BookError::NotFound(name.to_owned()))?;
-        Ok(self.told(&snapshot, &kept.record))
+        Ok(self.told(&kept.record, cursor_of(&snapshot, name)))
     }
 
-    fn told(&self, snapshot: &Snapshot, record: &WebhookRecord) -> Webhook {
-        let cursor = snapshot.cursors.get(record.name.as_str()).map(|it| Arc::clone(&it.record));
-        let cursor = cursor.as_deref().cloned().unwrap_or_default();
+    fn told(&self, record: &WebhookRecord, cursor: WebhookCursor) -> Webhook {
         let replaying = record.replay.as_ref().filter(|it| it.number > cursor.replayed);
         Webhook {
             name: record.name.clone(),
@@ -138,15 +136,13 @@ impl Book {
                 Some(old) => Guard::Unchanged { key, revision: old.revision },
                 None => Guard::Absent(key),
             };
-            let mut changes = vec![Change::Put(Record::Webhook(record))];
+            let mut changes = vec![Change::Put(Record::Webhook(record.clone()))];
+            let mut cursor = cursor_of(&snapshot, &request.name);
             if old.is_none() {
                 // From what comes from now on.
-                let cursor = hale_model::cluster::WebhookCursor {
-                    name: request.name.clone(),
-                    after: self.store.latest(),
-                    ..Default::default()
-                };
-                changes.push(Change::Put(Record::WebhookCursor(cursor)));
+                let (name, after) = (request.name.clone(), self.store.latest());
+                cursor = WebhookCursor { name, after, ..WebhookCursor::default() };
+                changes.push(Change::Put(Record::WebhookCursor(cursor.clone())));
             }
             let action = if old.is_some() { "change" } else { "create" };
             changes.push(audit(
@@ -158,7 +154,8 @@ impl Book {
                 }),
             ));
             if self.write(&snapshot, Write { changes, guards: vec![guard] }).await? {
-                let webhook = self.get(&request.name)?;
+                // As it was written: it may not be seen here yet, and the secret is told this once.
+                let webhook = self.told(&record, cursor);
                 return Ok(WebhookMade { webhook, secret, created: old.is_none() });
             }
         }
@@ -323,9 +320,10 @@ impl Book {
             let mut record = WebhookRecord::clone(&kept.record);
             change(&mut record, &snapshot)?;
             let unchanged = Guard::Unchanged { key: Key::new(Kind::Webhook, name), revision: kept.revision };
-            let changes = vec![Change::Put(Record::Webhook(record)), audit(by, action, name, &detail)];
+            let changes =
+                vec![Change::Put(Record::Webhook(record.clone())), audit(by, action, name, &detail)];
             if self.write(&snapshot, Write { changes, guards: vec![unchanged] }).await? {
-                return self.get(name);
+                return Ok(self.told(&record, cursor_of(&self.snapshot(), name)));
             }
         }
         Err(busy())
@@ -349,6 +347,11 @@ impl Book {
             Err(error) => Err(BookError::Unavailable(error.to_string())),
         }
     }
+}
+
+/// How far a webhook is.
+fn cursor_of(snapshot: &Snapshot, name: &str) -> WebhookCursor {
+    snapshot.cursors.get(name).map(|it| WebhookCursor::clone(&it.record)).unwrap_or_default()
 }
 
 fn busy() -> BookError {

@@ -334,6 +334,18 @@ async fn another_key_delivers_nothing_says_so_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_new_webhooks_secret_is_told_although_the_server_does_not_see_the_record_yet() {
+    let world = World::new().await;
+    let (_stuck, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+    let book = Book { snapshots, ..world.book() };
+    let url = Some("https://example.com/".to_owned());
+    let request = WebhookRequest { name: "ops".into(), url, ..WebhookRequest::default() };
+    let made = book.put(&request, "me").await.unwrap();
+    assert!(made.created && made.secret.is_some());
+    assert_eq!((made.webhook.name.as_str(), made.webhook.behind), ("ops", 0));
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let world = World::new().await;
     let request = |change: fn(&mut WebhookRequest)| {
