@@ -5,6 +5,7 @@
 //! memory.
 
 use std::{
+    cmp::Ordering,
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -15,7 +16,7 @@ use hale_model::{
     Phase,
     status::{ReplicaStatus, WorkloadStatus},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -30,11 +31,52 @@ use crate::{
 /// How many are kept.
 const KEPT: usize = 100;
 
-/// What a replica was before the order: what tells its next start from this one.
+/// Two times that a node tells closer to each other than this are the same moment.
+const SAME_MOMENT: SignedDuration = SignedDuration::from_secs(1);
+
+/// A replica and the run it had before the order.
 #[derive(Debug, Clone)]
 pub(crate) struct Before {
     name: String,
+    run: Run,
+}
+
+impl Before {
+    fn of(it: &ReplicaStatus) -> Self {
+        Self { name: it.name.clone(), run: Run::of(it) }
+    }
+}
+
+/// One run of a replica: what tells the next one from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    generation: u64,
     incarnation: u64,
+    started_at: Option<Timestamp>,
+}
+
+impl Run {
+    pub(crate) const fn of(it: &ReplicaStatus) -> Self {
+        Self { generation: it.generation, incarnation: it.incarnation, started_at: it.started_at }
+    }
+
+    /// Whether this run is a later one. Of the same placement the incarnation tells. Under a newer one it may be the
+    /// same run still, which was only given another number: then it began when it began.
+    pub(crate) fn is_after(&self, before: &Self) -> bool {
+        match self.generation.cmp(&before.generation) {
+            Ordering::Less => false,
+            Ordering::Equal => self.incarnation > before.incarnation,
+            Ordering::Greater if self.incarnation == before.incarnation => {
+                match (before.started_at, self.started_at) {
+                    // A node tells the same moment a little differently from time to time.
+                    (Some(before), Some(now)) => now.duration_since(before).abs() > SAME_MOMENT,
+                    (before, now) => before != now,
+                }
+            }
+            // At 0 nothing has started there yet.
+            Ordering::Greater => self.incarnation > 0,
+        }
+    }
 }
 
 /// Those that go on, and the last that ended.
@@ -52,17 +94,16 @@ struct Known {
 /// The replicas that an order is about, as they are before it; empty for a target.
 pub(crate) async fn before(control: &dyn Control, order: &Order) -> Answer<Vec<Before>> {
     let name = order.on.name();
-    let before = |it: &ReplicaStatus| Before { name: it.name.clone(), incarnation: it.incarnation };
     match &order.on {
         Subject::Workload(_) => {
             let workload =
                 control.workload(name).await?.ok_or_else(|| Refusal::not_found("workload", name))?;
-            Ok(workload.replicas.iter().map(before).collect())
+            Ok(workload.replicas.iter().map(Before::of).collect())
         }
         Subject::Replica(_) => {
             let overview = control.overview().await?;
             let replica = overview.workloads.iter().flat_map(|it| &it.replicas).find(|it| it.name == name);
-            Ok(vec![before(replica.ok_or_else(|| Refusal::not_found("replica", name))?)])
+            Ok(vec![Before::of(replica.ok_or_else(|| Refusal::not_found("replica", name))?)])
         }
         Subject::Target(_) => {
             let overview = control.overview().await?;
@@ -223,7 +264,7 @@ impl Follower {
             let state = if stopped { StepState::Done } else { StepState::Failed };
             return (state, Some("it is no longer declared".to_owned()));
         };
-        let new = it.incarnation > before.incarnation;
+        let new = Run::of(it).is_after(&before.run);
         let completed = it.last_exit.as_ref().is_some_and(|exit| exit.code == Some(0));
         let why = it.last_error.as_ref().or(it.last_transition.as_ref().map(|it| &it.reason)).cloned();
         match (self.verb, it.phase) {
@@ -271,5 +312,37 @@ impl Follower {
             operation.ended_at = Some(Timestamp::now());
             operation.revision += 1;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_only_given_another_number_is_no_restart_and_one_that_was_placed_anew_is() {
+        let run = |generation, incarnation, second: i64| Run {
+            generation,
+            incarnation,
+            started_at: (second > 0).then(|| Timestamp::from_second(second).unwrap()),
+        };
+        let before = run(5, 3, 100);
+        for (now, is_after) in [
+            (run(5, 3, 100), false),
+            (run(5, 4, 101), true),
+            // A declaration that changes nothing for it: the same run under a newer number.
+            (run(9, 3, 100), false),
+            // Restarted after that.
+            (run(9, 4, 130), true),
+            // Placed elsewhere, where the clock is behind: its first start, or as many as it had.
+            (run(9, 1, 90), true),
+            (run(9, 3, 90), true),
+            // Placed, not started.
+            (run(9, 0, 0), false),
+            // The old one is shown again while the new one is not ready.
+            (run(4, 7, 100), false),
+        ] {
+            assert_eq!(now.is_after(&before), is_after, "{now:?}");
+        }
     }
 }

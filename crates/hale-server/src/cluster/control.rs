@@ -27,7 +27,10 @@ use super::{
     snapshot::Snapshot,
     status,
 };
-use crate::control::{BoxFuture, Control, LogStream, Order, OrderError, Subject, log_stream};
+use crate::{
+    control::{BoxFuture, Control, LogStream, Order, OrderError, Subject, log_stream},
+    operations::Run,
+};
 
 /// How long a node may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -247,7 +250,7 @@ impl Cluster {
             Verb::Restart => return self.restart(name, ordinal, order, replicas).await,
             Verb::Stop => {
                 let intent = by.intent();
-                self.edit_workload(name, "stop", by, |it| {
+                self.edit_workload(name, Some("stop"), by, |it| {
                     stop(it, ordinal, &intent);
                     Ok(())
                 })
@@ -255,7 +258,8 @@ impl Cluster {
             }
             Verb::Start => {
                 let count = replicas.len() as u32;
-                self.edit_workload(name, "start", by, |it| {
+                // What was given up is started by an order alone: whoever asked has put that on record.
+                self.edit_workload(name, None, by, |it| {
                     start(it, ordinal, count);
                     Ok(())
                 })
@@ -265,7 +269,7 @@ impl Cluster {
             Verb::Pause => {
                 self.check_probe(name, order)?;
                 let new = pause(ordinal, order, by);
-                self.edit_workload(name, "pause", by, |it| {
+                self.edit_workload(name, Some("pause"), by, |it| {
                     resume(it, ordinal, order);
                     it.pauses.push(new.clone());
                     Ok(())
@@ -273,7 +277,7 @@ impl Cluster {
                 .await?;
             }
             Verb::Resume => {
-                self.edit_workload(name, "resume", by, |it| {
+                self.edit_workload(name, Some("resume"), by, |it| {
                     resume(it, ordinal, order);
                     Ok(())
                 })
@@ -353,7 +357,7 @@ impl Cluster {
         let Some((first, rest)) = replicas.split_first() else {
             return Err(OrderError::NotApplicable(format!("{name} has no replicas")));
         };
-        let before = self.incarnation(name, *first).await?;
+        let before = self.run_of(name, *first).await?;
         // Whoever asked hears of what goes wrong at once; the others are watched by whoever follows the operation.
         self.order_node(self.node_order(name, *first, order)?).await?;
         let (cluster, name, order, rest) = (self.clone(), name.to_owned(), order.clone(), rest.to_vec());
@@ -371,7 +375,7 @@ impl Cluster {
         name: String,
         order: Order,
         first: u32,
-        before: (u64, u64),
+        before: Run,
         rest: Vec<u32>,
     ) -> impl Future<Output = ()> + Send {
         async move {
@@ -386,7 +390,7 @@ impl Cluster {
                     return;
                 }
                 let again = async {
-                    before = self.incarnation(&name, next).await?;
+                    before = self.run_of(&name, next).await?;
                     self.order_node(self.node_order(&name, next, &order)?).await
                 };
                 if let Err(error) = again.await {
@@ -398,15 +402,17 @@ impl Cluster {
         }
     }
 
-    async fn incarnation(&self, name: &str, ordinal: u32) -> Result<(u64, u64), OrderError> {
+    async fn run_of(&self, name: &str, ordinal: u32) -> Result<Run, OrderError> {
         let status = self.workload(name).await?;
         let replica = format!("{name}-{ordinal}");
         let found = status.and_then(|it| it.replicas.into_iter().find(|it| it.name == replica));
-        Ok(found.map_or((0, 0), |it| (it.generation, it.incarnation)))
+        found
+            .map(|it| Run::of(&it))
+            .ok_or_else(|| OrderError::NotFound(format!("there is no {replica} any more")))
     }
 
     /// Waits until a replica runs in a newer instance and is ready, or has ended being done.
-    async fn is_ready_again(&self, name: &str, ordinal: u32, before: (u64, u64)) -> bool {
+    async fn is_ready_again(&self, name: &str, ordinal: u32, before: Run) -> bool {
         let until = Instant::now() + self.progress_deadline(name);
         let (mut changes, mut endpoints) = (self.changes(), self.shared.registry.changes());
         let replica = format!("{name}-{ordinal}");
@@ -417,7 +423,7 @@ impl Cluster {
             let Some(it) = status.replicas.iter().find(|it| it.name == replica) else { return false };
             let done =
                 it.phase == Phase::Stopped && it.last_exit.as_ref().is_some_and(|it| it.code == Some(0));
-            if (it.generation, it.incarnation) > before && (it.ready || done) {
+            if Run::of(it).is_after(&before) && (it.ready || done) {
                 return true;
             }
             tokio::select! {

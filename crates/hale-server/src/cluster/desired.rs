@@ -192,10 +192,15 @@ impl Cluster {
             })?;
             let documents = document::read_str(&format!("workload {name}"), Path::new(&old.dir), &text)
                 .map_err(DesiredError::Invalid)?;
-            let (write, mut applied) = plan(snapshot, &documents, Owner::Api, by)?;
-            let applied =
-                applied.pop().ok_or_else(|| DesiredError::Refused("nothing to scale".to_owned()))?;
-            Ok((write, applied))
+            let [document] = documents.as_slice() else {
+                return Err(DesiredError::Refused("nothing to scale".to_owned()));
+            };
+            together(snapshot, &documents, &BTreeSet::new())?;
+            let mut write = Write::default();
+            // Whose it is it stays: what `hale up` declared goes when its files no longer have it (N19).
+            let change = put(snapshot, document, record.owner, by, &mut write);
+            let (kind, name) = (document.kind.clone(), document.name.clone());
+            Ok((write, Applied { kind, name, change }))
         })
         .await
     }
@@ -260,11 +265,11 @@ impl Cluster {
         .await
     }
 
-    /// Changes the record of a workload.
+    /// Changes the record of a workload. `action` is what goes on record as done; `None`: it is on record already.
     pub(crate) async fn edit_workload(
         &self,
         name: &str,
-        action: &str,
+        action: Option<&str>,
         by: &Person,
         mut edit: impl FnMut(&mut WorkloadRecord) -> Result<(), DesiredError>,
     ) -> Result<(), DesiredError> {
@@ -279,7 +284,9 @@ impl Cluster {
             if record != *old.record {
                 write.guards.push(guard(snapshot, Kind::Workload, name));
                 write.changes.push(Change::Put(Record::Workload(Box::new(record))));
-                by.audit(&mut write, action, format!("workloads/{name}"), String::new());
+                if let Some(action) = action {
+                    by.audit(&mut write, action, format!("workloads/{name}"), String::new());
+                }
             }
             Ok((write, ()))
         })

@@ -11,6 +11,7 @@ use hale_api::{
     Code,
     operation::{ActionRequest, Operation, OperationState, Verb},
 };
+use hale_store::cluster::{Change, Write};
 use http::{StatusCode, Uri};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -68,7 +69,7 @@ async fn act(api: &Api, on: Subject, verb: &str, request: Request) -> Answer<Res
     let order = order(on, verb, &asker, &asked)?;
     let before = operations::before(&*api.parts.control, &order).await?;
     if !api.parts.control.records(&order) {
-        record(api, &asker, &order);
+        record(api, &asker, &order).await?;
     }
     api.parts.control.order(order.clone()).await?;
     let operation = api.operations.begin(&api.parts, &order, before);
@@ -117,7 +118,8 @@ fn order(on: Subject, verb: Verb, asker: &Asker, asked: &ActionRequest) -> Answe
     })
 }
 
-fn record(api: &Api, asker: &Asker, order: &Order) {
+/// Puts an order on record, before it is carried out: what can't be recorded is not done.
+async fn record(api: &Api, asker: &Asker, order: &Order) -> Answer<()> {
     let collection = match &order.on {
         Subject::Workload(_) => "workloads",
         Subject::Replica(_) => "replicas",
@@ -131,7 +133,9 @@ fn record(api: &Api, asker: &Asker, order: &Order) {
     detail.extend(order.probe.map(|it| format!("the {it} probe")));
     let subject = format!("{collection}/{}", order.on.name());
     let record = asker.audit(&order.by, order.verb.as_str(), subject, detail);
-    api.parts.store.audit(record);
+    let changes = vec![Change::Audit(Box::new(record))];
+    api.parts.store.write(Write { changes, guards: Vec::new() }).await?;
+    Ok(())
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -11,7 +11,10 @@ use hale_api::{
     Code,
     tokens::{NewToken, RotateRequest, Token, TokenRequest},
 };
-use hale_model::cluster::{Role, TokenRecord};
+use hale_model::{
+    cluster::{Role, TokenRecord},
+    file::is_node_name,
+};
 use hale_store::cluster::{Change, Guard, Key, Kind, Record, Write};
 use http::{StatusCode, Uri};
 use jiff::Timestamp;
@@ -130,23 +133,14 @@ fn check(asked: &TokenRequest) -> Answer<()> {
     }
     match (asked.role, &asked.node) {
         (Role::Agent, None) => bad("a token for an agent is for one node: say which"),
-        (Role::Agent | Role::Gateway, Some(node)) if !is_name(node) => {
-            bad("the name of a node is a DNS label: a-z, 0-9 and -, at most 63")
+        (Role::Agent | Role::Gateway, Some(node)) if !is_node_name(node) => {
+            bad("the name of a node is a DNS name in lower case: a-z, 0-9 and -, with dots between")
         }
         (Role::Admin | Role::Operator | Role::Viewer, Some(_)) => {
             bad("only tokens for agents and gateways are for a node")
         }
         _ => Ok(()),
     }
-}
-
-/// Whether this is a DNS label (RFC 1123), in lower case.
-fn is_name(name: &str) -> bool {
-    let is = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
-    (1..=63).contains(&name.len())
-        && name.bytes().all(|it| is(it) || it == b'-')
-        && name.bytes().next().is_some_and(is)
-        && name.bytes().last().is_some_and(is)
 }
 
 fn after(now: Timestamp, seconds: f64) -> Answer<Timestamp> {

@@ -31,6 +31,7 @@ async fn a_restart_is_done_when_every_replica_is_ready_again() {
     let hale = Hale::start().await;
     let operation = act(&hale, Collection::Workloads, "web", Verb::Restart, &ActionRequest::default()).await;
     assert_eq!(operation.state, OperationState::Running);
+    assert_eq!(*hale.node.on_record.lock().unwrap(), 1, "it is on record before it is carried out");
     for name in ["web-0", "web-1"] {
         assert_ne!(states(&operation), [StepState::Done, StepState::Done]);
         hale.node.replica(name, |it| {

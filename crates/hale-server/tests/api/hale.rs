@@ -34,6 +34,8 @@ type Printed = Arc<Mutex<HashMap<String, Vec<LogLine>>>>;
 pub(crate) struct Node {
     pub(crate) overview: Mutex<Overview>,
     pub(crate) orders: Mutex<Vec<Order>>,
+    /// How many were on record as the last order came.
+    pub(crate) on_record: Mutex<usize>,
     pub(crate) printed: Printed,
     pub(crate) broken: Mutex<Option<String>>,
     version: watch::Sender<u64>,
@@ -86,6 +88,8 @@ impl Control for Node {
         Box::pin(async move {
             let Order { on, verb, .. } = order.clone();
             self.orders.lock().unwrap().push(order);
+            let on_record = self.store.audit_log(0, 100).await.unwrap().len();
+            *self.on_record.lock().unwrap() = on_record;
             if let Subject::Target(_) = on {
                 return Ok(());
             }
@@ -328,6 +332,7 @@ fn node(store: Store) -> Node {
             nodes: vec![local],
         }),
         orders: Mutex::default(),
+        on_record: Mutex::default(),
         printed: Arc::default(),
         broken: Mutex::default(),
         version: watch::Sender::new(0),

@@ -32,6 +32,20 @@ fn with(hale: &Hale, token: &str) -> Client {
 }
 
 #[tokio::test]
+async fn an_agents_token_is_for_a_node_of_any_name_that_an_agent_may_have() {
+    let hale = Hale::start().await;
+    let of = |node: &str| TokenRequest { node: Some(node.to_owned()), ..asked(Role::Agent) };
+    for node in ["n1", "n1.example.com"] {
+        assert_eq!(hale.client().create_token(&of(node)).await.unwrap().node.as_deref(), Some(node));
+    }
+    for node in ["", "N1", "n1.", "-n1", "n1..example"] {
+        let refused = hale.client().create_token(&of(node)).await.unwrap_err();
+        assert!(matches!(refused, ClientError::Refused(_)), "{node}: {refused}");
+    }
+    hale.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_is_shown_once_does_what_its_role_may_and_is_on_record() {
     let hale = Hale::start().await;
     let admin = hale.client();

@@ -8,14 +8,18 @@ use hale_api::{
 };
 use hale_model::{
     Phase, Status,
-    cluster::{Owner, Scheduling},
+    cluster::{OrderRecord, OrderResult, Owner, Scheduling},
     document,
 };
 use hale_server::{
     Control,
-    cluster::desired::{AppliedChange, DesiredError, Person},
+    cluster::{
+        desired::{AppliedChange, DesiredError, Person},
+        snapshot::Snapshot,
+    },
     control::{Order, OrderError, Subject},
 };
+use hale_store::cluster::{Change, Record, Write};
 
 use super::kit::*;
 
@@ -101,6 +105,69 @@ async fn two_who_change_the_same_at_once_both_get_what_they_want() {
     assert_eq!(server.cluster.snapshot().specs["web"].replicas, 3);
     let audited = server.store.audit_log(0, 100).await.unwrap();
     assert_eq!(audited.iter().filter(|it| it.1.action == "stop").count(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_scaled_stays_with_whoever_declared_it() {
+    let dir = dir();
+    let server = Server::start(dir.path()).await;
+    let person = Person::new("ann");
+    let up = async |text: &str| {
+        let documents = document::read_str("test.yaml", Path::new("/"), text).unwrap();
+        server.cluster.apply(&documents, Owner::Up, &person, false).await.unwrap()
+    };
+    up(WEB).await;
+    server.cluster.scale("web", 3, &person).await.unwrap();
+    let snapshot = server.cluster.snapshot();
+    assert_eq!((snapshot.workloads["web"].owner, snapshot.specs["web"].replicas), (Owner::Up, 3));
+    let alone = OTHER.replace("dependsOn: [web]\n", "");
+    let applied = up(&alone).await;
+    assert!(applied.iter().any(|it| it.name == "web" && it.change == AppliedChange::Deleted), "{applied:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_by_way_of_the_database_is_carried_out_once_however_often_it_is_seen() {
+    let dir = dir();
+    let server = Server::start(dir.path()).await;
+    let mut agent = Agent::connect(&server, register("n1")).await.unwrap();
+    let give = async |id: &str| {
+        let order = OrderRecord {
+            id: id.to_owned(),
+            node: "n1".to_owned(),
+            verb: "restart".to_owned(),
+            name: format!("web-{id}"),
+            generation: 0,
+            by: "ann".to_owned(),
+            reason: String::new(),
+            probe: None,
+            lasting_ms: None,
+            at: jiff::Timestamp::now(),
+            taken_by: None,
+            result: None,
+        };
+        let write = Write { changes: vec![Change::Put(Record::Order(Box::new(order)))], guards: Vec::new() };
+        server.store.write(write).await.unwrap();
+    };
+    let mut asked = Vec::new();
+    // The feed tells of the first ones again with each that follows, and none has its answer yet.
+    for id in ["0", "1", "2"] {
+        give(id).await;
+        asked.push(agent.ask().await);
+    }
+    let names = asked.iter().map(|it| match &it.what {
+        Some(ask::What::Order(order)) => order.name.clone(),
+        _ => panic!("{it:?}"),
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["web-0", "web-1", "web-2"]);
+    for ask in asked {
+        let done = Answer { id: ask.id, what: Some(answer::What::Done(proto::Done {})) };
+        agent.say(Say::Answer(done)).await;
+    }
+    let all_done = |it: &Snapshot| it.orders.len() == 3 && it.orders.values().all(|it| it.result.is_some());
+    let snapshot = server.until("all are done", all_done).await;
+    assert!(snapshot.orders.values().all(|it| it.result == Some(OrderResult::Done)));
     server.stop().await;
 }
 
