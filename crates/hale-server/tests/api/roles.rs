@@ -48,6 +48,7 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("GET", "/assets/{file}", OPEN),
     ("GET", "/healthz", OPEN),
     ("GET", "/metrics", SEE),
+    ("GET", "/probe", ACT),
     ("GET", "/readyz", OPEN),
 ];
 
