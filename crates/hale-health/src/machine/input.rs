@@ -98,6 +98,8 @@ pub enum Input {
         incarnation: Incarnation,
         /// Whether trying again is pointless (the program is missing, the user does not exist).
         permanent: bool,
+        /// Whether what failed is not its own: no engine, no registry. Then trying again costs no budget, and goes on.
+        excused: bool,
         /// What was tried and what came back.
         detail: String,
     },

@@ -142,7 +142,7 @@ impl Replica {
     pub(super) fn on_spawn_failed(
         &mut self,
         now: Time,
-        permanent: bool,
+        (permanent, excused): (bool, bool),
         detail: &str,
         around: &mut Around<'_>,
         out: &mut Vec<Decision>,
@@ -160,7 +160,8 @@ impl Replica {
             self.next = if permanent || self.policy.restart.mode == RestartMode::Never {
                 Next::Fail { reason, budget_exhausted: false }
             } else {
-                self.plan_restart(now, RestartCause::Exit, reason, around, out)
+                let counts = !excused && self.costs_budget(RestartCause::Exit, around);
+                self.plan_counting(now, RestartCause::Exit, (reason, counts), around, out)
             };
         }
         self.finish(now, out)?;
@@ -237,13 +238,25 @@ impl Replica {
         around: &mut Around<'_>,
         out: &mut Vec<Decision>,
     ) -> Next {
+        let counts = self.costs_budget(cause, around);
+        self.plan_counting(now, cause, (reason, counts), around, out)
+    }
+
+    /// The same, where it is known whether it costs budget.
+    fn plan_counting(
+        &mut self,
+        now: Time,
+        cause: RestartCause,
+        (reason, counts): (String, bool),
+        around: &mut Around<'_>,
+        out: &mut Vec<Decision>,
+    ) -> Next {
         if self.on_probation() {
             return Next::Fail {
                 reason: format!("{reason}: the probation attempt failed"),
                 budget_exhausted: false,
             };
         }
-        let counts = self.costs_budget(cause, around);
         if counts && self.window.is_full(now) && self.policy.restart.on_exhausted == OnExhausted::Fail {
             return Next::Fail { reason: self.exhausted_text(&reason), budget_exhausted: true };
         }

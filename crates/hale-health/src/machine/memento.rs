@@ -225,7 +225,7 @@ impl Replica {
             Life::Absent => {}
             Life::Spawning => {
                 let detail = "the agent ended before it was carried out";
-                self.on_spawn_failed(now, false, detail, around, out)?;
+                self.on_spawn_failed(now, (false, false), detail, around, out)?;
             }
             Life::Up | Life::LettingGo { .. } | Life::Ending { .. } | Life::Leaving { .. } => {
                 self.on_gone(now, around, out)?;

@@ -210,8 +210,8 @@ impl Replica {
                 Ok(Handled::Dropped)
             }
             Input::Spawned { .. } => self.on_spawned(now, out),
-            Input::SpawnFailed { permanent, detail, .. } => {
-                self.on_spawn_failed(now, permanent, &detail, around, out)
+            Input::SpawnFailed { permanent, excused, detail, .. } => {
+                self.on_spawn_failed(now, (permanent, excused), &detail, around, out)
             }
             Input::Exited { exit, .. } => self.on_exited(now, exit, around, out),
             Input::Gone { .. } => self.on_gone(now, around, out),

@@ -27,6 +27,9 @@ const EXAMINE: Duration = Duration::from_secs(2);
 /// Start errors that no second attempt mends by itself.
 const PERMANENT: [&str; 4] = ["not_found", "not_executable", "no_such_user", "not_allowed"];
 
+/// Start errors of what a replica needs, not of itself: trying again costs it no budget.
+const EXCUSED: [&str; 2] = ["runtime_unavailable", "registry_unreachable"];
+
 /// A replica's name apart: its workload and its ordinal.
 pub(super) fn split(replica: &str) -> Option<(&str, u32)> {
     let (workload, ordinal) = replica.rsplit_once('-')?;
@@ -159,12 +162,13 @@ impl Core {
             Err(error) => {
                 run.failed = true;
                 let permanent = PERMANENT.contains(&error.code);
+                let excused = EXCUSED.contains(&error.code);
                 let detail = format!("{}: {}", error.code, error.detail);
                 return self.feed(
                     now,
                     &name,
                     ordinal,
-                    Input::SpawnFailed { incarnation: id.incarnation, permanent, detail },
+                    Input::SpawnFailed { incarnation: id.incarnation, permanent, excused, detail },
                 );
             }
         };

@@ -265,7 +265,7 @@ impl Onlooker {
                 if !spawning {
                     return None;
                 }
-                Input::SpawnFailed { incarnation, permanent, detail: "no".to_owned() }
+                Input::SpawnFailed { incarnation, permanent, excused: false, detail: "no".to_owned() }
             }
             Told::Outcome(probe, what) => {
                 let verdict = match what {

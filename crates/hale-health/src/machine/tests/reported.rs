@@ -71,3 +71,19 @@ fn what_is_said_while_it_starts_waits_for_its_start() {
     sim.secs(10.0);
     assert_eq!(sim.spawns(0).len(), 2);
 }
+
+#[test]
+fn a_start_that_fails_for_want_of_an_engine_is_tried_again_without_end() {
+    for excused in [true, false] {
+        let mut sim = Sim::new(0, WorkloadPolicy::default(), probed(&[]));
+        sim.be(0).cannot_start = Some(false);
+        sim.be(0).excused = excused;
+        sim.with(|it, now, out| it.set_replicas(now, 1, out));
+        sim.secs(3600.0);
+        assert_eq!(sim.phase(0) == Phase::Failed, !excused);
+        assert_eq!(sim.replica(0).restarts_in_window(sim.now), 0);
+        sim.be(0).cannot_start = None;
+        sim.secs(600.0);
+        assert_eq!(sim.phase(0) == Phase::Running, excused);
+    }
+}

@@ -16,6 +16,8 @@ pub(crate) struct Behaviour {
     pub(crate) exits: Option<(Duration, Exit)>,
     /// Why it can't be started; whether that is permanent.
     pub(crate) cannot_start: Option<bool>,
+    /// Whether that is not its own fault.
+    pub(crate) excused: bool,
     /// How long it takes from the stop signal to the end.
     pub(crate) stops_in: Duration,
     /// How long requests are in flight once it is not ready.
@@ -184,11 +186,11 @@ impl Sim {
             Decision::Spawn { incarnation, .. } => {
                 let incarnation = *incarnation;
                 if let Some(permanent) = behaviour.cannot_start {
-                    let detail = "web: not found".to_owned();
+                    let (detail, excused) = ("web: not found".to_owned(), behaviour.excused);
                     self.later(
                         Duration::ZERO,
                         ordinal,
-                        Input::SpawnFailed { incarnation, permanent, detail },
+                        Input::SpawnFailed { incarnation, permanent, excused, detail },
                     );
                 } else {
                     self.later(Duration::ZERO, ordinal, Input::Spawned { incarnation });
