@@ -94,9 +94,13 @@ fn in_one_line(text: &str) -> String {
 /// Why a container could not be created or started, from what the engine says of it.
 pub(crate) fn start_failure(error: &CallError, what: &str) -> SpawnError {
     let says = |words: &str| error.says(words);
-    let code = if says("executable file not found") || says("no such file or directory: unknown") {
+    let code = if says("executable file not found")
+        || says("no such file or directory: unknown")
+        || says("a command that was not found")
+    {
         "not_found"
-    } else if says("permission denied: unknown") || says("exec format error") {
+    } else if says("permission denied: unknown") || says("exec format error") || says("oci permission denied")
+    {
         "not_executable"
     } else if says("unable to find user")
         || says("unable to find group")

@@ -221,8 +221,9 @@ async fn an_image_is_pulled_with_the_usual_credentials_and_a_failure_is_a_word()
         it.runtime.stop(&id("web-0", incarnation), 9, Duration::ZERO);
         it.gone(&id("web-0", incarnation)).await;
     }
-    let after = manifests();
-    assert!(after > before);
-    it.runtime.start(launch(&spec(app, Pull::Always), 5)).await.unwrap();
-    assert_eq!(manifests(), after);
+    assert_eq!(manifests(), before);
+    let mut placed_anew = launch(&spec(app, Pull::Always), 5);
+    placed_anew.id.generation = hale_health::Generation(2);
+    it.runtime.start(placed_anew).await.unwrap();
+    assert!(manifests() > before);
 }
