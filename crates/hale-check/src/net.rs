@@ -25,6 +25,8 @@ pub(crate) struct Trace {
     pub(crate) timings: Timings,
     /// What goes with the request, where it can and traces are told (O2).
     pub(crate) parent: Option<String>,
+    /// What this machine lacked when the check tried last: it goes on trying until its timeout.
+    pub(crate) lacks: Option<Fault>,
     /// What was seen; `None`: nobody wants to know.
     pub(crate) seen: Option<Box<Seen>>,
 }
@@ -54,7 +56,14 @@ impl Stage {
 impl Trace {
     pub(crate) fn new() -> Self {
         let parent = hale_model::trace::new();
-        Self { began: Instant::now(), stage: Stage::Dns, timings: Timings::default(), parent, seen: None }
+        Self {
+            began: Instant::now(),
+            stage: Stage::Dns,
+            timings: Timings::default(),
+            parent,
+            lacks: None,
+            seen: None,
+        }
     }
 
     /// For someone who wants to know all of it.
@@ -69,7 +78,8 @@ impl Trace {
 
     /// What a check that ran out of time says.
     pub(crate) fn timed_out(&self, place: &impl std::fmt::Display, timeout: Duration) -> Fault {
-        timed_out(self.stage, place, timeout)
+        // What could not be asked has not failed to answer.
+        self.lacks.clone().unwrap_or_else(|| timed_out(self.stage, place, timeout))
     }
 }
 
@@ -88,6 +98,18 @@ pub(crate) fn fault(error: &io::Error, doing: &str, place: &impl std::fmt::Displ
     };
     Fault::new(reason, format!("could not {doing} {place}: {error}{hint}"))
 }
+
+/// Whether this machine lacks something that it may have again in a moment: descriptors, ports, buffers. A check waits
+/// for it then (N15).
+pub(crate) const fn is_lack(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN
+    )
+}
+
+/// How long a check waits for what this machine lacks before it tries again.
+const LACK: Duration = Duration::from_millis(20);
 
 /// What an error of the kernel means. What is not known to be the other side's doing is the prober's own (H10).
 pub(crate) fn reason(error: &io::Error) -> Reason {
@@ -141,6 +163,33 @@ pub(crate) async fn connect(place: &Place, trace: &mut Trace) -> Result<TcpStrea
 }
 
 async fn connect_to(address: SocketAddr, place: &Place, trace: &mut Trace) -> Result<TcpStream, Fault> {
+    if let Some(seen) = trace.seen.as_deref_mut() {
+        seen.peer = Some(address);
+    }
+    loop {
+        match try_connect(address, place, trace).await {
+            Err((Some(errno), fault)) if is_lack(errno) => {
+                trace.lacks = Some(Fault { reason: Reason::ProberError, ..fault });
+                // The timeout of the check bounds it.
+                tokio::time::sleep(LACK).await;
+            }
+            Err((_, fault)) => return Err(fault),
+            Ok(stream) => {
+                trace.lacks = None;
+                return Ok(stream);
+            }
+        }
+    }
+}
+
+async fn try_connect(
+    address: SocketAddr,
+    place: &Place,
+    trace: &mut Trace,
+) -> Result<TcpStream, (Option<Errno>, Fault)> {
+    let fault = |error: &io::Error, doing: &str, place: &Place| {
+        (error.raw_os_error().map(Errno::from_raw_os_error), fault(error, doing, place))
+    };
     let started = Instant::now();
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(|error| fault(&error, "open a socket for", place))?;
@@ -149,9 +198,6 @@ async fn connect_to(address: SocketAddr, place: &Place, trace: &mut Trace) -> Re
     let stream = socket.connect(address).await.map_err(|error| fault(&error, "connect to", place))?;
     stream.set_nodelay(true).map_err(|error| fault(&error, "set up a socket for", place))?;
     trace.timings.connect = Some(started.elapsed());
-    if let Some(seen) = trace.seen.as_deref_mut() {
-        seen.peer = Some(address);
-    }
     Ok(stream)
 }
 

@@ -48,6 +48,9 @@ impl Collector for Probing {
             None,
             MetricType::Counter,
         )?)?;
+        let held = ConstCounter::new(counters.held);
+        let help = "Times a check had to wait because this machine lacked descriptors or ports";
+        held.encode(to.encode_descriptor("hale_agent_checks_held", help, None, MetricType::Counter)?)?;
         encode_targets(&source.targets.borrow(), to)
     }
 }

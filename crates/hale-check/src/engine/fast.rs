@@ -25,6 +25,13 @@ use crate::{
 /// How much is received at once.
 const BUFFER: usize = 16 * 1024;
 
+/// So many checks of a tick may find that this machine lacks something before the others are not tried. Those with a
+/// kept connection, for one, need nothing more.
+const LACKING: usize = 16;
+
+/// For so long it is not said again that checks wait.
+const SAID_FOR: Nanos = 60_000_000_000;
+
 /// How many checks are begun before what has come in is looked at again.
 const BURST: usize = 64;
 
@@ -38,6 +45,12 @@ pub(super) struct Core {
     away: HashMap<u32, AbortHandle>,
     /// Checks for which a task is to be started.
     pub(super) departures: Vec<Departure>,
+    /// Until then no check begins: this machine lacks something, and may have it again.
+    held_until: Nanos,
+    /// How many checks found that since.
+    lacking: usize,
+    /// When that was said last.
+    said_at: Option<Nanos>,
     /// The shard's zero on the scale of [`Time`].
     origin: Time,
     buffer: Vec<u8>,
@@ -53,6 +66,9 @@ impl Core {
             limits,
             away: HashMap::new(),
             departures: Vec::new(),
+            held_until: 0,
+            lacking: 0,
+            said_at: None,
             origin: clock(),
             buffer: vec![0; BUFFER],
             opened: Vec::new(),
@@ -66,7 +82,16 @@ impl Core {
 
     /// Whether a check that is due may start.
     pub(super) fn can_start(&self) -> bool {
+        self.has_room() && self.held_until == 0
+    }
+
+    fn has_room(&self) -> bool {
         !self.probes.due.is_empty() && self.probes.counters.in_flight < self.limits.in_flight
+    }
+
+    /// When checks begin again that wait for what this machine lacks.
+    pub(super) fn held_until(&self) -> Option<Nanos> {
+        Some(self.held_until).filter(|it| *it > 0 && self.has_room())
     }
 
     /// Ends the checks that are overdue and, unless results pile up, begins those that are due.
@@ -81,6 +106,10 @@ impl Core {
         if stalled {
             return;
         }
+        if self.held_until <= now {
+            self.held_until = 0;
+        }
+        self.lacking = 0;
         let mut begun = 0;
         while begun < BURST && self.can_start() {
             let now = self.now();
@@ -156,9 +185,33 @@ impl Core {
             }
             Err(error) => {
                 let fault = net::fault(&error, "connect to", &to);
+                let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+                if errno.is_some_and(net::is_lack) && self.hold(at, now, &fault) {
+                    return;
+                }
                 self.finish(at, CheckResult::failure(fault, Timings::default()));
             }
         }
+    }
+
+    /// This machine lacks descriptors or ports: that says nothing of whom is asked (H10). The check waits
+    /// until some come back, or it has waited for as long as it might have taken.
+    fn hold(&mut self, at: u32, now: Nanos, fault: &Fault) -> bool {
+        self.probes.counters.held += 1;
+        self.lacking += 1;
+        if self.lacking >= LACKING {
+            self.held_until = now + TICK;
+        }
+        if self.said_at.is_none_or(|it| now.saturating_sub(it) > SAID_FOR) {
+            self.said_at = Some(now);
+            let in_flight = self.probes.counters.in_flight;
+            tracing::warn!(
+                in_flight,
+                why = fault.detail,
+                "checks wait, as this machine has no more for them"
+            );
+        }
+        self.probes.put_back(at, now)
     }
 
     /// A socket has news.

@@ -131,6 +131,8 @@ pub struct Counters {
     pub late_starts: u64,
     /// Results that were a prober error.
     pub prober_errors: u64,
+    /// Times a check had to wait because this machine lacked descriptors or ports.
+    pub held: u64,
 }
 
 /// Makes registered checks on time until it is dropped.
@@ -185,6 +187,7 @@ impl Engine {
             started: sum.started + one.started,
             late_starts: sum.late_starts + one.late_starts,
             prober_errors: sum.prober_errors + one.prober_errors,
+            held: sum.held + one.held,
         })
     }
 }

@@ -205,7 +205,10 @@ impl Locked {
         } else if self.core.can_start() || !self.core.probes.finished.is_empty() {
             Some(now)
         } else {
-            timer
+            match (timer, self.core.held_until()) {
+                (Some(timer), Some(held)) => Some(timer.min(held)),
+                (timer, held) => timer.or(held),
+            }
         };
         self.sleeps_until = until.unwrap_or(Nanos::MAX);
         let sleep = until?.saturating_sub(now);

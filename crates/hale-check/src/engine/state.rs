@@ -207,6 +207,23 @@ impl Probes {
         }
     }
 
+    /// A check that could not be begun, as this machine lacks something, goes back to the queue's end: those behind it
+    /// may need none of it. Not longer than it may take: then `false`, and it ends.
+    pub(super) fn put_back(&mut self, at: u32, now: Nanos) -> bool {
+        let id = self.id(at);
+        let probe = &mut self.probes[at as usize];
+        if now.saturating_sub(probe.due) > probe.timeout {
+            return false;
+        }
+        probe.doing = Doing::Due;
+        self.wheel.unset(at);
+        self.counters.in_flight -= 1;
+        self.counters.started -= 1;
+        self.counters.late_starts -= u64::from(probe.began.saturating_sub(probe.due) > LATE);
+        self.due.push_back(id);
+        true
+    }
+
     /// A check has ended: its result is put by for delivery, and the probe waits for its next.
     pub(super) fn finish(&mut self, at: u32, now: Nanos, result: CheckResult, started_at: hale_health::Time) {
         let probe = &mut self.probes[at as usize];

@@ -10,6 +10,8 @@
     reason = "a benchmark prints, and stops at the first surprise"
 )]
 
+mod scale;
+
 use std::{
     io::{BufRead, BufReader},
     net::{IpAddr, Ipv4Addr},
@@ -35,6 +37,7 @@ fn main() {
             let seconds = Duration::from_secs(seconds.parse().unwrap());
             measure(port.parse().unwrap(), targets.parse().unwrap(), period, seconds, kind == "kept");
         }
+        ["scale"] => scale::run(&build()),
         _ => compare(),
     }
 }
@@ -48,7 +51,7 @@ struct Figures {
 
 fn compare() {
     let built = build();
-    let server = Server::start(&built.join("probe_server"));
+    let server = Server::start(&built.join("probe_server"), &[]);
     let port = server.port.to_string();
     let c = |kind| -> f64 {
         say(Command::new(built.join("probe_loop")).args([&port, "40000", kind])).parse().unwrap()
@@ -86,6 +89,10 @@ fn compare() {
         few.rss_kib / 1024.0,
         many.rss_kib / 1024.0
     );
+    drop(server);
+    // In a process of its own, too: its memory and its CPU time are its own.
+    let status = Command::new(std::env::current_exe().unwrap()).arg("scale").status().unwrap();
+    assert!(status.success(), "not every one of the broken targets was told as it should be");
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -119,8 +126,9 @@ struct Server {
 }
 
 impl Server {
-    fn start(program: &Path) -> Self {
-        let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    fn start(program: &Path, args: &[&str]) -> Self {
+        let mut child =
+            Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         Self { child, port: line.trim().parse().unwrap() }
