@@ -4,7 +4,8 @@
  * With the argument "many" it is reached at every address of 127.0.0.0/8, and treats them by their second number:
  *   127.2.x.x takes requests and never answers;
  *   127.3.x.x answers 503 from a 'b' on standard input to the next 'g';
- *   all others answer 200. */
+ *   all others answer 200.
+ * A 'c' on standard input has it print how many requests came. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +27,7 @@ static unsigned char asked[1 << 20];
 
 int main(int argc, char **argv) {
   int many = argc > 1 && !strcmp(argv[1], "many"), broken = 0;
+  long requests = 0;
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -58,7 +60,12 @@ int main(int argc, char **argv) {
       if (fd == 0) {
         ssize_t got = read(0, buffer, sizeof buffer);
         if (got <= 0) return 0;
-        broken = buffer[got - 1] == 'b';
+        if (buffer[got - 1] == 'c') {
+          printf("%ld\n", requests);
+          fflush(stdout);
+        } else {
+          broken = buffer[got - 1] == 'b';
+        }
       } else if (fd == listener) {
         for (;;) {
           int connection = accept4(listener, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -76,6 +83,7 @@ int main(int argc, char **argv) {
       } else {
         ssize_t got = recv(fd, buffer, sizeof buffer, 0);
         int kind = many && fd < (int)sizeof asked ? asked[fd] : 0;
+        requests += got > 0;
         if (got > 0 && kind == 2)
           continue;
         else if (got > 0 && kind == 3 && broken)
