@@ -128,27 +128,17 @@ impl Default for Modules {
     /// root: whether a name server answers at all).
     fn default() -> Self {
         let plain = Module::of(Prober::Http);
-        let tls = |on| TlsConfigured { on }.module();
+        let grpc = |tls| Module { grpc: Service { tls, ..Service::default() }, ..Module::of(Prober::Grpc) };
         let mut all = BTreeMap::from([
             ("http_2xx", plain),
             ("tcp_connect", Module::of(Prober::Tcp)),
             ("tls_connect", Module { tcp: Tcp { tls: true, ..Tcp::default() }, ..Module::of(Prober::Tcp) }),
-            ("grpc", tls(true)),
-            ("grpc_plain", tls(false)),
+            ("grpc", grpc(true)),
+            ("grpc_plain", grpc(false)),
         ]);
         let dns = Question { query_name: ".".into(), query_type: Some("NS".into()), ..Question::default() };
         all.insert("dns", Module { dns, ..Module::of(Prober::Dns) });
         Self(all.into_iter().map(|(name, module)| (name.to_owned(), module)).collect())
-    }
-}
-
-struct TlsConfigured {
-    on: bool,
-}
-
-impl TlsConfigured {
-    fn module(&self) -> Module {
-        Module { grpc: Service { tls: self.on, ..Service::default() }, ..Module::of(Prober::Grpc) }
     }
 }
 

@@ -92,52 +92,36 @@ impl Nasty {
         if !asked(stream) {
             return;
         }
-        let again = |stream: &mut dyn Wire, bytes: &[u8], every: Duration| {
-            while stream.write_all(bytes).and_then(|()| stream.flush()).is_ok() {
-                std::thread::sleep(every);
-            }
-        };
         let (quickly, slowly) = (Duration::ZERO, Duration::from_millis(20));
-        let _ = match self {
+        match self {
             Self::Drips => {
                 for byte in ok(&"x".repeat(9_000)).bytes() {
-                    if stream.write_all(&[byte]).and_then(|()| stream.flush()).is_err() {
+                    if !send(stream, &[byte]) {
                         return;
                     }
                     std::thread::sleep(slowly);
                 }
-                Ok(())
             }
-            Self::FloodsHeaders => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
-                Ok(again(stream, b"A: b\r\n", quickly))
-            }
-            Self::DripsHeaders => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
-                Ok(again(stream, b"A: b\r\n", slowly))
-            }
-            Self::Continues => Ok(again(stream, b"HTTP/1.1 100 Continue\r\n\r\n", quickly)),
-            Self::FloodsBody => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-                Ok(again(stream, &[b'x'; 4096], quickly))
-            }
+            Self::FloodsHeaders => again(stream, "HTTP/1.1 200 OK\r\n", b"A: b\r\n", quickly),
+            Self::DripsHeaders => again(stream, "HTTP/1.1 200 OK\r\n", b"A: b\r\n", slowly),
+            Self::Continues => again(stream, "", b"HTTP/1.1 100 Continue\r\n\r\n", quickly),
+            Self::FloodsBody => again(stream, "HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 4096], quickly),
             Self::ChunksOfNothing => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
                 let chunk = format!("1;{}\r\nx\r\n", "e".repeat(900));
-                Ok(again(stream, chunk.repeat(4).as_bytes(), quickly))
+                again(stream, CHUNKED, chunk.repeat(4).as_bytes(), quickly);
             }
-            Self::FloodsTrailers => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n");
-                Ok(again(stream, b"A: b\r\n", quickly))
+            Self::FloodsTrailers => again(stream, &format!("{CHUNKED}0\r\n"), b"A: b\r\n", quickly),
+            Self::Garbage => {
+                send(stream, &[0x16, 3, 3, 0, 2, 2, 40]);
             }
-            Self::Garbage => stream.write_all(&[0x16, 3, 3, 0, 2, 2, 40]).and_then(|()| stream.flush()),
-            Self::EndsEarly => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
-            Self::Silent => Ok(while stream.read(&mut [0; 64]).is_ok_and(|it| it > 0) {}),
+            Self::EndsEarly => {
+                send(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+            }
+            Self::Silent => while stream.read(&mut [0; 64]).is_ok_and(|it| it > 0) {},
             Self::Loops => {
-                stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
+                send(stream, b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n");
             }
-        };
-        let _ = stream.flush();
+        }
     }
 
     fn plain(self) -> Server {
@@ -150,6 +134,22 @@ impl Nasty {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             self.serve(&mut StreamOwned::new(connection, stream));
         })
+    }
+}
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// Sends all of it; whether somebody is there to take it.
+fn send(stream: &mut dyn Wire, bytes: &[u8]) -> bool {
+    stream.write_all(bytes).and_then(|()| stream.flush()).is_ok()
+}
+
+/// Sends a beginning, and then the same until nobody takes it any more.
+fn again(stream: &mut dyn Wire, beginning: &str, bytes: &[u8], every: Duration) {
+    let mut there = send(stream, beginning.as_bytes());
+    while there {
+        there = send(stream, bytes);
+        std::thread::sleep(every);
     }
 }
 
