@@ -322,3 +322,30 @@ fn a_pod_that_should_be_gone_is_told_and_not_counted() {
     assert_eq!((verdicts[0].status, verdicts[0].pods_ready), (Failing, 0));
     assert!(verdicts[0].reasons.iter().any(|it| it.contains("pod a should be gone")), "{verdicts:?}");
 }
+
+#[test]
+fn a_stateful_set_that_makes_one_pod_after_the_other_is_progress() {
+    let mut set = deployment(3, 1);
+    set["kind"] = json!("StatefulSet");
+    set["metadata"]["creationTimestamp"] = json!(ago(40));
+    set["status"]["replicas"] = json!(1);
+    set["status"]["updatedReplicas"] = json!(1);
+    set["status"]["currentRevision"] = json!("a");
+    set["status"]["updateRevision"] = json!("a");
+    let mut first = pod("web-0", 39, true, &running(38));
+    first["metadata"]["ownerReferences"] = owner("StatefulSet", "web");
+    assert_eq!(verdict(&[set.clone(), first.clone()]), of(Degraded, &["progressing"]));
+    set["metadata"]["creationTimestamp"] = json!(ago(4000));
+    first["metadata"]["creationTimestamp"] = json!(ago(3999));
+    assert_eq!(verdict(&[set, first]), of(Degraded, &[]));
+}
+
+#[test]
+fn ten_thousand_pods_are_judged_at_once() {
+    let mut objects = vec![deployment(10_000, 10_000), replica_set(10_000)];
+    objects.extend((0..10_000).map(|it| pod(&format!("p{it}"), 600, it != 77, &running(600))));
+    let begun = std::time::Instant::now();
+    let verdicts = judge(&objects);
+    assert_eq!((verdicts[0].status, verdicts[0].pods_ready), (Degraded, 9_999));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+}

@@ -93,7 +93,7 @@ impl Case<'_> {
             );
             found.push(self.found("CrashLoopBackOff", &says));
         }
-        if !self.container.ready && self.container.role == Role::Main {
+        if !self.container.ready && self.container.role != Role::Init {
             found.extend(self.not_ready(since));
         }
         found

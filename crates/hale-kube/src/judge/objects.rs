@@ -197,11 +197,12 @@ impl Pod {
             .filter(|it| always(it))
             .filter_map(|it| text(it, &["name"]))
             .collect();
-        let specs: Vec<&Value> = each(value, &["spec", "containers"]).collect();
+        let specs: Vec<&Value> =
+            each(value, &["spec", "containers"]).chain(each(value, &["spec", "initContainers"])).collect();
         let spec = |name: &str| specs.iter().copied().find(|it| text(it, &["name"]) == Some(name));
         let init = each(value, &["status", "initContainerStatuses"]).filter_map(|it| {
             let role = |name: &str| if sidecars.contains(&name) { Role::Sidecar } else { Role::Init };
-            Container::read(it, role, |_| None)
+            Container::read(it, role, spec)
         });
         let main = each(value, &["status", "containerStatuses"])
             .filter_map(|it| Container::read(it, |_| Role::Main, spec));

@@ -1,5 +1,7 @@
 //! The objects that a workload is made of, and how each is (K4).
 
+use hale_model::Status;
+
 use super::{
     decide::{Group, count},
     event::Events,
@@ -15,7 +17,8 @@ use super::{
 pub(super) fn list(draft: &mut Draft, root: Option<&Workload>, groups: &[Group<'_>], claims: &Claims<'_>) {
     let said = draft.reasons.first().cloned().unwrap_or_default();
     if let Some(root) = root {
-        let ready = draft.ready >= draft.total && draft.status == hale_model::Status::Healthy;
+        let fine = matches!(draft.status, Status::Healthy | Status::Degraded);
+        let ready = fine && draft.ready >= draft.total;
         draft.resources.push(Resource::new(root.kind, &root.meta.namespace, &root.meta.name, ready, &said));
     }
     for group in groups {

@@ -9,6 +9,9 @@ use super::{
     workload::{Counted, Workload},
 };
 
+/// How long a controller may take to look at a deployment that was just made.
+const FIRST_LOOK: SignedDuration = SignedDuration::from_secs(10);
+
 /// How far what is wanted is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rollout {
@@ -107,11 +110,11 @@ fn behind(workload: &Workload, counted: &Counted) -> Option<String> {
     (old > 0).then(|| format!("{old} pods of an older specification are still there"))
 }
 
-/// `Available` is False from the beginning; a later turn means that it was True in between.
+/// `Available` is False from when the controller first looks; a later turn means that it was True in between.
 fn never_available(workload: &Workload) -> bool {
     workload.conditions.get("Available").is_none_or(|it| match (it.since, workload.meta.created) {
         _ if it.holds == Some(true) => false,
-        (Some(turned), Some(created)) => turned.duration_since(created) <= SignedDuration::from_secs(2),
+        (Some(turned), Some(created)) => turned.duration_since(created) <= FIRST_LOOK,
         _ => true,
     })
 }
@@ -143,6 +146,11 @@ fn set(workload: &Workload, past: &Past, ready: u32, moment: Moment<'_>) -> Roll
         if updating && !workload.by_hand {
             let says = format!("{} of {desired} pods are of the newest specification", counted.updated);
             return going(says);
+        }
+        // One after the other; when that takes too long, that pods are missing is enough.
+        if workload.kind != Kind::DaemonSet && counted.all < desired && young(past.moved) {
+            let says = format!("{} of {desired} pods are there", counted.all);
+            return Rollout::Going { first, says };
         }
     }
     if first && ready < desired {
