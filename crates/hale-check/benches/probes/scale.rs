@@ -13,7 +13,9 @@ use std::{
 };
 
 use hale_check::{Checker, Deliver, Engine, EngineOptions, Finished, Registration, Start, Subject};
-use hale_health::{Observer, ProbeKind, ProbeTiming, TargetMachine, TargetNote, TargetOutcome, Time};
+use hale_health::{
+    Observer, ProbeKind, ProbeTiming, TargetMachine, TargetNote, TargetOutcome, TargetPolicy, Time,
+};
 use hale_model::spec::Check;
 
 use super::{Server, cpu, get, rss_kib};
@@ -103,7 +105,7 @@ pub(super) fn run(built: &Path) {
     let mut server = Server::start(&built.join("probe_server"), &["many"]);
     let timing =
         ProbeTiming { period: PERIOD, timeout: TIMEOUT, ..ProbeTiming::default_for(ProbeKind::Liveness) };
-    let machines = (0..TARGETS).map(|_| TargetMachine::new(now(), timing)).collect();
+    let machines = (0..TARGETS).map(|_| TargetMachine::new(now(), timing, TargetPolicy::default())).collect();
     let seen = Seen { machines, told: Vec::new(), late: Vec::new(), done: 0, prober_errors: 0 };
     let tally = Tally(Arc::new(Mutex::new(seen)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
