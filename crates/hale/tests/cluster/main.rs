@@ -27,4 +27,5 @@ mod postgres;
 mod process;
 mod sampler;
 mod servers;
+mod tls;
 mod webhooks;
