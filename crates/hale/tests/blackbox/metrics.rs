@@ -113,6 +113,14 @@ fn a_real_prometheus_scrapes_what_happened() {
     expect("hale_agent_container_restarts_total{reason=\"exit\"}", &|count| count == 1.0);
     expect("hale_agent_liveness_probes_total{result=\"success\"}", &|count| count > 3.0);
     expect("hale_agent_container_health_status{probe_type=\"readiness\"}", &|healthy| healthy == 1.0);
+    expect("hale_server_nodes{condition=\"ready\"}", &|nodes| nodes == 1.0);
+    expect("hale_server_replicas{phase=\"running\"}", &|replicas| replicas == 1.0);
+    expect("hale_server_heartbeats_total", &|beats| beats > 0.0);
+    expect("hale_server_placement_seconds_count", &|plans| plans > 0.0);
+    expect("hale_server_endpoint_transitions_total{to=\"ready\"}", &|count| count >= 2.0);
+    expect("hale_server_recover_seconds_count{workload=\"web\"}", &|count| count >= 1.0);
+    expect("hale_server_workload_availability_ratio{workload=\"web\"}", &|ratio| ratio == 1.0);
+    expect("hale_server_store_waiting", &|waiting| waiting < 100.0);
     expect("hale_agent_target_probes_total{reason=\"connection_refused\"}", &|count| count > 3.0);
     expect("hale_agent_health_events_total{event_type=\"dev.hale.target.probe_failed\"}", &|count| {
         count == 1.0
