@@ -25,12 +25,10 @@ pub(crate) fn overview(shared: &Shared, snapshot: &Snapshot) -> Overview {
     Overview { status: worst_of(all), at: Timestamp::now(), workloads, targets, nodes }
 }
 
-/// Whether what a node last said still goes for it: it is heard of, or at least not given up.
+/// Whether what a node last said still goes for it: it is heard of, or said that it would be away, or is at least not
+/// given up.
 pub(crate) fn is_heard(snapshot: &Snapshot, node: &str) -> bool {
-    snapshot
-        .nodes
-        .get(node)
-        .is_some_and(|it| matches!(it.condition, NodeCondition::Ready | NodeCondition::Suspect))
+    snapshot.nodes.get(node).is_some_and(|it| it.condition != NodeCondition::Lost)
 }
 
 /// When a node was last heard of.

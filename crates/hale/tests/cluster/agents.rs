@@ -51,6 +51,27 @@ fn an_agent_that_is_killed_leaves_its_replicas_and_the_next_one_adopts_them() {
 }
 
 #[test]
+fn an_agent_that_is_restarted_as_planned_is_away_and_its_replicas_serve_on() {
+    let mut site = Site::start();
+    let before = site.replica("web-0");
+    let node = before["node"].as_str().unwrap().to_owned();
+    let load = Load::start(site.port, 2, "POST");
+    site.cluster.agents.get_mut(&node).unwrap().end("TERM");
+    site.cluster.wait_node(&node, "away");
+    load.wait_more(200);
+    site.cluster.wait_ready("web", 2);
+    assert_eq!(site.replica("web-0")["stale"], false, "it said that it would be away");
+    site.cluster.agent(&node);
+    site.cluster.wait_node(&node, "ready");
+    load.wait_more(200);
+    let (asked, failures) = load.finish();
+    assert!(failures.is_empty(), "{} of {asked} requests failed: {failures:?}", failures.len());
+    assert_eq!(site.replica("web-0")["pid"], before["pid"]);
+    assert_eq!(site.events.of("replica.not_ready", "web-0"), Vec::<Value>::new());
+    site.cluster.assert_stream_is_record(&site.events);
+}
+
+#[test]
 fn a_node_that_stays_away_is_replaced_and_stops_its_old_ones_when_it_is_back() {
     let mut site = Site::start();
     let before = site.replica("web-0");
