@@ -73,22 +73,34 @@ fn hale(words: &[&str]) -> Result<String, String> {
     run::read(command.env_remove("PORT").env_remove("HOST").env("COLUMNS", "100").args(words))
 }
 
-/// Every command with its help.
+/// Every command with its help, those within it after it.
 fn commands() -> Result<String, String> {
-    let top = hale(&["--help"])?;
-    let listed =
-        top.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
-    let names = listed.lines().filter_map(|line| {
+    let mut text = String::new();
+    chapter(&[], &mut text)?;
+    Ok(text)
+}
+
+fn chapter(words: &[&str], text: &mut String) -> Outcome {
+    let help = hale(&[words, &["--help"]].concat())?;
+    let title = match words {
+        [] => "# Every command".to_owned(),
+        _ => format!("\n{} hale {}", "#".repeat(words.len() + 1), words.join(" ")),
+    };
+    // Writing to a string can't fail.
+    let _ = write!(text, "{title}\n\n```text\n{}\n```\n", tidy(&help));
+    for name in listed(&help) {
+        chapter(&[words, &[name]].concat(), text)?;
+    }
+    Ok(())
+}
+
+/// The commands that a help lists.
+fn listed(help: &str) -> impl Iterator<Item = &str> {
+    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
+    list.lines().filter_map(|line| {
         let name = line.strip_prefix("  ").filter(|it| !it.starts_with(' '))?.split(' ').next()?;
         (name != "help").then_some(name)
-    });
-    let mut text = format!("# Every command\n\n```text\n{}\n```\n", tidy(&top));
-    for name in names {
-        let help = hale(&[name, "--help"])?;
-        // Writing to a string can't fail.
-        let _ = write!(text, "\n## hale {name}\n\n```text\n{}\n```\n", tidy(&help));
-    }
-    Ok(text)
+    })
 }
 
 /// Without blanks at the ends of lines.
