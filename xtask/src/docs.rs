@@ -96,7 +96,8 @@ fn chapter(words: &[&str], text: &mut String) -> Outcome {
 
 /// The commands that a help lists.
 fn listed(help: &str) -> impl Iterator<Item = &str> {
-    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
+    let list =
+        help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
     list.lines().filter_map(|line| {
         let name = line.strip_prefix("  ").filter(|it| !it.starts_with(' '))?.split(' ').next()?;
         (name != "help").then_some(name)

@@ -62,6 +62,9 @@ pub(crate) struct Spread<'a> {
     regions: BTreeMap<&'a str, u32>,
     zones: BTreeMap<(&'a str, &'a str), u32>,
     nodes: BTreeMap<&'a str, u32>,
+    /// Where the replica itself serves: a node runs one instance of a replica at a time, and would stop the old one
+    /// before the new one is there.
+    own: BTreeSet<&'a str>,
 }
 
 impl Planner {
@@ -96,10 +99,14 @@ impl Planner {
         }
     }
 
-    /// Counts the other replicas of the workload, without those on lost nodes.
+    /// Counts the other replicas of the workload, without those on lost nodes; and finds where this one serves.
     pub(crate) fn spread<'a>(&'a self, ask: &Ask<'_>) -> Spread<'a> {
         let mut spread = Spread::default();
         let Some(workload) = self.workloads.get(ask.workload) else { return spread };
+        let own =
+            workload.replicas.get(&ask.ordinal).into_iter().flatten().filter(|it| Some(**it) != ask.ignoring);
+        let serving = own.filter_map(|it| self.slots.get(it)).filter(|it| it.serving());
+        spread.own = serving.map(|it| it.record.node.as_str()).collect();
         let others = workload.replicas.iter().filter(|(ordinal, _)| **ordinal != ask.ordinal);
         for slot in others.flat_map(|(_, it)| it).filter_map(|it| self.slots.get(it)) {
             let Some(node) = self.nodes.get(&slot.record.node) else { continue };
@@ -135,6 +142,9 @@ impl Planner {
         let Some(record) = &node.record else { return no("unknown", "unknown".to_owned()) };
         if ask.not_on == Some(name) {
             return no("same", "is where it does not run well".to_owned());
+        }
+        if spread.own.contains(name) {
+            return no("own", "where it runs already".to_owned());
         }
         let facts = &record.facts;
         let selector = &ask.spec.declared.node_selector;

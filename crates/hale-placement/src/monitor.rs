@@ -23,6 +23,10 @@ impl Planner {
     /// the last one that was told here.
     pub fn heard(&mut self, now: Time, name: &str) {
         let Some(node) = self.nodes.get_mut(name) else { return };
+        // One that has moved to another server is heard of there, whatever it said here last.
+        if node.session.as_ref().is_some_and(|it| it.server != self.options.server) {
+            return;
+        }
         if let Contact::Here { last } = &mut node.contact {
             *last = now.max(*last);
             if node.condition() == NodeCondition::Ready {
@@ -46,6 +50,7 @@ impl Planner {
         if self.live_servers == *live {
             return;
         }
+        let ended: BTreeSet<String> = self.live_servers.difference(live).cloned().collect();
         self.live_servers.clone_from(live);
         self.live_servers.insert(self.options.server.clone());
         let mut changed = Vec::new();
@@ -58,6 +63,13 @@ impl Planner {
             match (vouched, node.contact) {
                 (true, Contact::Silent { .. }) => node.contact = Contact::There,
                 (false, Contact::There) => node.contact = Contact::Silent { since: now, fence: now },
+                // It may have acknowledged a beat that it could not write of, until now.
+                (false, Contact::Silent { since, .. })
+                    if ended.contains(&session.server)
+                        && !matches!(session.state, SessionState::Disconnected { .. }) =>
+                {
+                    node.contact = Contact::Silent { since, fence: now };
+                }
                 _ => continue,
             }
             changed.push(name.clone());

@@ -53,8 +53,12 @@ impl Planner {
         }
         // One that runs and was ready waits for something that is not of its node's making.
         let coming = slot.phase() != Some(Phase::Running) || !slot.proven;
-        if !coming || self.waits(workload, slot.record.ordinal, spec, wall) {
+        if !coming {
             return Err(None);
+        }
+        if self.waits(workload, slot.record.ordinal, spec, wall) {
+            // Nothing tells when that is over: it is looked at again.
+            return Err(Some(now + self.options.lost_after()));
         }
         let deadline = slot.unready_since + spec.declared.rollout.progress_deadline;
         if now < deadline {
@@ -75,7 +79,8 @@ impl Planner {
                 let wanted = it.desired() > 0 && it.record.as_ref().is_some_and(|it| it.stopped.is_none());
                 wanted && self.ready_of(it) == 0
             }
-            None => self.target_status.get(name).is_some_and(|it| !matches!(it, Status::Healthy)),
+            // One that is not known holds nothing (H21): another server may hear of it.
+            None => self.target_status.get(name) == Some(&Status::Failing),
         })
     }
 

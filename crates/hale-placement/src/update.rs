@@ -95,7 +95,8 @@ impl Planner {
                     let fence = spec.fence_ms();
                     self.regrant(draft, generation, |it| {
                         it.digest.clone_from(&spec.digest);
-                        it.fence_ms = fence;
+                        // Its node may not have heard of a shorter time yet.
+                        it.fence_ms = fence.map(|new| it.fence_ms.map_or(new, |old| old.max(new)));
                         "it goes on under the new declaration, which needs no new instance"
                             .clone_into(&mut it.reason);
                     });
@@ -189,6 +190,10 @@ impl Planner {
                 let enough = !ready || left > replica.spec.min_available();
                 if enough {
                     self.withdraw(draft, current, reason);
+                } else if replica.spec.min_available() >= replica.spec.declared.replicas {
+                    let why =
+                        "minAvailable leaves none to spare, and no other node has room beside it".to_owned();
+                    self.nowhere(draft, &replica.workload, replica.ordinal, why);
                 }
                 enough
             }

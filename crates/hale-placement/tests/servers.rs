@@ -19,6 +19,7 @@ fn session(world: &World, node: &str, server: &str, number: u64, state: SessionS
         since: world.wall,
         spool: String::new(),
         events_durable: 0,
+        epoch: 1,
     })
 }
 

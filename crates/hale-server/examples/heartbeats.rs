@@ -138,6 +138,7 @@ async fn seed(store: &Store, nodes: usize, replicas: usize) -> Outcome {
         epoch: 1,
         last_generation,
         last_session: 0,
+        adoptable_below: 0,
     }))];
     let mut digests = BTreeMap::new();
     for at in 0..nodes.div_ceil(SHARED) {

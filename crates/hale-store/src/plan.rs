@@ -248,6 +248,7 @@ impl Planner {
         // Agents may hold generations and sessions that were given after the backup: none of them is given again.
         record.last_generation += JUMP;
         record.last_session += JUMP;
+        record.adoptable_below = record.last_generation;
         let epoch = record.epoch;
         self.put(&key, Some(&Record::Cluster(record).to_json()), revision);
         epoch

@@ -197,7 +197,13 @@ impl World {
         all.extend(self.node_records.values().cloned().map(|it| Noun::Node(Box::new(it))));
         all.extend(self.targets.values().cloned().map(|it| Noun::Target(Box::new(it))));
         let (id, last_generation) = (String::new(), self.last_generation);
-        all.push(Noun::Cluster(ClusterRecord { id, epoch: 1, last_generation, last_session: 0 }));
+        all.push(Noun::Cluster(ClusterRecord {
+            id,
+            epoch: 1,
+            last_generation,
+            last_session: 0,
+            adoptable_below: 0,
+        }));
         for noun in all {
             self.put(noun);
         }

@@ -23,8 +23,7 @@ use tokio::{
 
 use super::{
     Cluster, Shared, clock,
-    desired::guard,
-    planning::{Lost, add, planner, put},
+    planning::{Lost, add, guard_at, planner, put},
     snapshot::Snapshot,
     status,
 };
@@ -57,6 +56,8 @@ struct News {
     /// Whether anybody listens.
     active: bool,
     records: Vec<Versioned>,
+    /// Up to which revision all is in here.
+    revision: u64,
     targets: BTreeSet<Arc<str>>,
     /// Whether all is to be read anew.
     lost_track: bool,
@@ -71,7 +72,11 @@ impl Desk {
     /// Records have changed.
     pub(crate) fn feed(&self, changes: &Changes) {
         let mut news = lock(&self.news);
-        if !news.active || (changes.records.is_empty() && !changes.reset) {
+        if !news.active {
+            return;
+        }
+        news.revision = changes.revision;
+        if changes.records.is_empty() && !changes.reset {
             return;
         }
         if changes.reset || news.records.len() + changes.records.len() > WAITING {
@@ -133,6 +138,8 @@ struct Deciding<'a> {
     renewed: Instant,
     /// Until when what is in the news is in the planner already.
     known: u64,
+    /// Up to which revision the planner was told all: what it decides is written only over records that are no newer.
+    told: u64,
     /// By node, the beat that the planner was told of.
     heard: HashMap<Arc<str>, Time>,
     servers: BTreeSet<String>,
@@ -152,6 +159,7 @@ impl<'a> Deciding<'a> {
             lease,
             renewed,
             known: 0,
+            told: 0,
             heard: HashMap::new(),
             servers: BTreeSet::new(),
             adopted: BTreeSet::new(),
@@ -174,6 +182,7 @@ impl<'a> Deciding<'a> {
             planner.adopt(clock::now(), Box::new((*it.record).clone()));
         }
         self.known = snapshot.revision;
+        self.told = snapshot.revision;
         self.heard.clear();
         self.servers.clear();
         self.since = Some(Instant::now());
@@ -223,12 +232,13 @@ impl<'a> Deciding<'a> {
 
     fn take_news(&mut self) {
         let desk = &self.shared.planner;
-        let News { records, targets, lost_track, .. } =
+        let News { records, targets, lost_track, revision, .. } =
             std::mem::replace(&mut *lock(&desk.news), News { active: true, ..News::default() });
         if lost_track {
             self.build();
             return;
         }
+        self.told = self.told.max(revision);
         let snapshot = self.shared.feed.current();
         let mut held = lock(&desk.planner);
         let Some(planner) = &mut *held else { return };
@@ -374,14 +384,14 @@ impl<'a> Deciding<'a> {
         let mut write = Write::default();
         write.guards.push(Guard::Lease { name: LEASE.to_owned(), number: self.lease.number });
         for action in &plan.actions {
-            add(&mut write, snapshot, action);
+            add(&mut write, (snapshot, self.told), action);
         }
         for generation in &self.adopted {
             write.changes.push(Change::Delete(Key::new(Kind::Observed, generation.to_string())));
         }
         if let (Some(last_generation), Some(cluster)) = (plan.last_generation, &snapshot.cluster) {
             let record = hale_model::cluster::ClusterRecord { last_generation, ..(*cluster.record).clone() };
-            write.guards.push(guard(snapshot, Kind::Cluster, "cluster"));
+            write.guards.push(guard_at((snapshot, self.told), Kind::Cluster, "cluster"));
             write.changes.push(Change::Put(Record::Cluster(record)));
         }
         write

@@ -218,7 +218,7 @@ async fn found(store: &Store) -> Result<(), StoreError> {
     let failed = |detail: String| StoreError::Database { what: "be joined", detail };
     let key = Key::new(Kind::Cluster, "cluster");
     let id = random_name().map_err(|error| failed(error.to_string()))?;
-    let record = ClusterRecord { id, epoch: 1, last_generation: 0, last_session: 0 };
+    let record = ClusterRecord { id, epoch: 1, last_generation: 0, last_session: 0, adoptable_below: 0 };
     let write =
         Write { changes: vec![Change::Put(Record::Cluster(record))], guards: vec![Guard::Absent(key)] };
     match store.write(write).await {

@@ -1,23 +1,41 @@
 //! What the planner decided, as changes of records; and what it is told of them.
 
+use hale_model::cluster::PlacementCause;
 use hale_placement::{Action, Key as Gone, Noun, Options, Planner};
-use hale_store::cluster::{Change, Key, Kind, Record, Versioned, Write};
+use hale_store::cluster::{Change, Guard, Key, Kind, Record, Versioned, Write};
 use jiff::Timestamp;
 
-use super::{Shared, clock, desired::guard, snapshot::Snapshot, status};
+use super::{Shared, clock, snapshot::Snapshot, status};
 
 /// The lease is another's, or nothing is written any more.
 pub(super) struct Lost;
 
-/// Adds one action to a transaction.
-pub(super) fn add(write: &mut Write, snapshot: &Snapshot, action: &Action) {
+/// The guard of a record that was decided on when all was known up to a revision: it is no newer.
+pub(super) fn guard_at((snapshot, told): (&Snapshot, u64), kind: Kind, name: &str) -> Guard {
+    let key = Key::new(kind, name);
+    match snapshot.revision_of(&key) {
+        Some(_) => Guard::Unchanged { key, revision: told },
+        None => Guard::Absent(key),
+    }
+}
+
+/// Adds one action to a transaction, decided when all was known up to a revision.
+pub(super) fn add(write: &mut Write, known: (&Snapshot, u64), action: &Action) {
+    let snapshot = known.0;
     let delete = |kind, generation: &u64| Change::Delete(Key::new(kind, generation.to_string()));
     match action {
-        Action::Place(it) => write.changes.push(Change::Put(Record::Placement(it.clone()))),
+        Action::Place(it) => {
+            // A node that is back by now keeps what it runs.
+            let replaced = it.replaces.and_then(|it| snapshot.placements.get(it));
+            if let Some(old) = replaced.filter(|_| it.cause == PlacementCause::NodeLost) {
+                write.guards.push(guard_at(known, Kind::Session, &old.node));
+            }
+            write.changes.push(Change::Put(Record::Placement(it.clone())));
+        }
         // Its node has said meanwhile that it is gone: there is nothing to withdraw.
         Action::Withdraw(it) if snapshot.placements.get(it.generation).is_none() => {}
         Action::Withdraw(it) => {
-            write.guards.push(guard(snapshot, Kind::Placement, &it.generation.to_string()));
+            write.guards.push(guard_at(known, Kind::Placement, &it.generation.to_string()));
             write.changes.push(Change::Put(Record::Placement(it.clone())));
         }
         Action::Regrant(it) => {
@@ -36,14 +54,14 @@ pub(super) fn add(write: &mut Write, snapshot: &Snapshot, action: &Action) {
             let Some(node) = snapshot.nodes.get(edit.name.as_str()) else { return };
             let mut record = (*node.record).clone();
             edit.apply(&mut record);
-            write.guards.push(guard(snapshot, Kind::Node, &edit.name));
+            write.guards.push(guard_at(known, Kind::Node, &edit.name));
             write.changes.push(Change::Put(Record::Node(Box::new(record))));
         }
         Action::Workload(edit) => {
             let Some(workload) = snapshot.workloads.get(edit.name()) else { return };
             let mut record = (*workload.record).clone();
             if edit.apply(&mut record) {
-                write.guards.push(guard(snapshot, Kind::Workload, edit.name()));
+                write.guards.push(guard_at(known, Kind::Workload, edit.name()));
                 write.changes.push(Change::Put(Record::Workload(Box::new(record))));
             }
         }
@@ -51,7 +69,7 @@ pub(super) fn add(write: &mut Write, snapshot: &Snapshot, action: &Action) {
             let Some(target) = snapshot.targets.get(edit.name.as_str()) else { return };
             let mut record = (*target.record).clone();
             edit.apply(&mut record);
-            write.guards.push(guard(snapshot, Kind::Target, &edit.name));
+            write.guards.push(guard_at(known, Kind::Target, &edit.name));
             write.changes.push(Change::Put(Record::Target(Box::new(record))));
         }
         Action::Event(event) => write.changes.push(Change::Event(event.clone())),

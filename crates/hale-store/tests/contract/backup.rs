@@ -16,7 +16,13 @@ use crate::{
 };
 
 fn cluster(epoch: u64) -> Write {
-    put(Record::Cluster(ClusterRecord { id: "c".to_owned(), epoch, last_generation: 7, last_session: 3 }))
+    put(Record::Cluster(ClusterRecord {
+        id: "c".to_owned(),
+        epoch,
+        last_generation: 7,
+        last_session: 3,
+        adoptable_below: 0,
+    }))
 }
 
 #[tokio::test]

@@ -37,11 +37,18 @@ fn session(node: &str, events_durable: u64) -> Record {
         since: Timestamp::from_second(1_700_000_000).unwrap(),
         spool: "s".to_owned(),
         events_durable,
+        epoch: 1,
     })
 }
 
 fn cluster(epoch: u64) -> Record {
-    Record::Cluster(ClusterRecord { id: "c".to_owned(), epoch, last_generation: 0, last_session: 0 })
+    Record::Cluster(ClusterRecord {
+        id: "c".to_owned(),
+        epoch,
+        last_generation: 0,
+        last_session: 0,
+        adoptable_below: 0,
+    })
 }
 
 pub(crate) fn put(record: Record) -> Write {
@@ -278,6 +285,7 @@ pub(super) async fn a_raised_epoch_leaves_out_numbers_and_resets_whoever_follows
     assert_eq!(now.epoch, 5);
     assert!(now.last_generation > 1_000_000, "an agent may hold one that was given after the backup");
     assert!(now.last_session > 1_000_000);
+    assert_eq!(now.adoptable_below, now.last_generation);
     assert!(store.changes(1, 10).await.unwrap().reset, "from before");
     assert!(store.changes(1000, 10).await.unwrap().reset, "given after the backup, and lost");
     store.append(started("2"));

@@ -89,8 +89,13 @@ impl StoreSpool {
 /// Gives the database a name of its own, which goes with it: numbers of another one are never taken for its own.
 async fn name(store: &Store) -> Result<String, String> {
     let id = random_id().map_err(|error| error.to_string())?;
-    let record =
-        Record::Cluster(ClusterRecord { id: id.clone(), epoch: 1, last_generation: 0, last_session: 0 });
+    let record = Record::Cluster(ClusterRecord {
+        id: id.clone(),
+        epoch: 1,
+        last_generation: 0,
+        last_session: 0,
+        adoptable_below: 0,
+    });
     let guards = vec![Guard::Absent(record.key())];
     let write = Write { changes: vec![Change::Put(record)], guards };
     store.write(write).await.map_err(|error| error.to_string())?;

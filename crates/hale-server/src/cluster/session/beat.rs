@@ -52,12 +52,8 @@ impl Session {
         if !self.leaving && self.pending.state() != SessionState::Connected {
             self.pending.set_state(SessionState::Connected);
         }
-        // While others may hold this server for dead, nothing is acknowledged that an agent might count on (S9); it is
-        // heard all the same.
-        if self.shared.holds_lease() {
-            self.out.ack.sequence = beat.sequence;
-            self.out.ack.sent_boottime = beat.sent_boottime;
-        }
+        self.arrived = (beat.sequence, beat.sent_boottime);
+        self.advance();
         self.pending.arrived(beat.sequence);
         if !is_idle(&beat) {
             self.news(beat);
@@ -67,6 +63,15 @@ impl Session {
             self.out.ack.durable_sequence = self.out.ack.sequence;
         }
         self.out.acknowledge();
+    }
+
+    /// Acknowledges the newest beat, if the agent may count on that (S9): not while others may hold this server for
+    /// dead, and not before it is durable that the node is heard of again, because another server may be about to
+    /// replace what it runs. It is heard all the same.
+    fn advance(&mut self) {
+        if self.shared.holds_lease() && !self.pending.is_silent() {
+            (self.out.ack.sequence, self.out.ack.sent_boottime) = self.arrived;
+        }
     }
 
     fn news(&mut self, beat: proto::Beat) {
@@ -117,7 +122,7 @@ impl Session {
         let generation = replica.generation;
         match snapshot.placements.get(generation) {
             // What a restored database has forgotten is taken in, and placed anew as what runs (S5).
-            None if self.adopts.is_some() => {}
+            None if self.adopts.is_some() && generation < adoptable_below(snapshot) => {}
             None => return Err(("unknown", format!("no placement has the generation {generation}"))),
             Some(it) if it.node != *self.node => {
                 return Err(("not_yours", format!("generation {generation} is placed on another node")));
@@ -282,8 +287,12 @@ impl Session {
                 return Err(format!("it has {} bytes", event.data.len()));
             }
             let told: Told = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
-            if told.data.instance().is_some_and(|it| it.node != *self.node) {
-                return Err("it is about another node".to_owned());
+            if !self.may_tell(&event.subject, &told.data) {
+                return Err(format!(
+                    "{} of {:?} is not its to tell",
+                    told.data.kind(),
+                    short(&event.subject)
+                ));
             }
             let time = seen::time(event.time)?;
             Ok(NewEvent {
@@ -297,7 +306,25 @@ impl Session {
             tracing::warn!(node = %self.node, number = event.number, detail, "an event of a node was not taken");
             self.shared.counters.rejected("malformed");
         });
-        self.pending.event(event.number, read.ok());
+        self.pending.event(event.number, read.ok(), event.data.len());
+    }
+
+    /// Whether an event is one that happens on a node, and on this one: what placement decides is told by who decides.
+    fn may_tell(&self, subject: &str, data: &EventData) -> bool {
+        if let Some(instance) = data.instance() {
+            let snapshot = self.shared.feed.current();
+            let placed = snapshot.placements.get(instance.generation);
+            let own = placed.is_none_or(|it| {
+                it.node == *self.node && subject == format!("{}-{}", it.workload, it.ordinal)
+            });
+            let decided = matches!(data, EventData::ReplicaPlaced(_) | EventData::ReplicaWithdrawn(_));
+            return own && !decided && instance.node == *self.node;
+        }
+        let judged =
+            matches!(data, EventData::NodeLost(_) | EventData::NodeReady(_) | EventData::NodeDrained(_));
+        let kind = data.kind();
+        let of_node = kind.starts_with("dev.hale.node.") && subject == &*self.node && !judged;
+        of_node || kind.starts_with("dev.hale.target.")
     }
 
     /// What the agent's digest is compared with (N8).
@@ -345,6 +372,7 @@ impl Session {
             self.shared.publish(&seen.endpoint(&self.node, true));
         }
         self.write();
+        self.advance();
         self.out.ack.durable_sequence =
             if self.pending.is_empty() { self.out.ack.sequence } else { durable.sequence };
         self.out.ack.events_durable = durable.events;
@@ -355,6 +383,11 @@ impl Session {
             Over::Goodbye(proto::Goodbye { code: "resync".to_owned(), detail, ..Default::default() })
         })
     }
+}
+
+/// Below this, generations may have been given that this database does not know of.
+fn adoptable_below(snapshot: &Snapshot) -> u64 {
+    snapshot.cluster.as_ref().map_or(0, |it| it.adoptable_below)
 }
 
 /// Nothing has changed.

@@ -171,6 +171,8 @@ struct Session {
     /// Whether the cluster was restored from a backup since the agent was last told what to run: what it reports and
     /// nobody knows is then taken in (S5).
     adopts: Option<Time>,
+    /// Sequence and time of the newest beat; it is acknowledged once the agent may count on that.
+    arrived: (u64, u64),
     /// Whether a full beat has come.
     heard_all: bool,
     leaving: bool,
@@ -203,12 +205,13 @@ pub(crate) fn begin(
     let handle = Handle { number, live: Arc::clone(&live), asks, signals: Arc::clone(&signals) };
     shared.sessions.put(&node, handle);
     tracing::info!(node = %node, session = number, version = register.version, "an agent has connected");
-    let restored = register.cluster == granted.cluster && register.epoch < granted.epoch;
+    let restored = granted.restored && register.cluster == granted.cluster && register.epoch < granted.epoch;
     let mut session = Session {
         shared: Arc::clone(shared),
         live,
         out: Outbox::new(sender, granted.record.events_durable),
         adopts: restored.then(|| clock::now() + ADOPTING),
+        arrived: (0, 0),
         heard_all: false,
         pending: Pending::new(granted.record.clone(), granted.revision),
         told: Told::default(),
@@ -254,6 +257,8 @@ impl Session {
         // Nobody waits for what the agent does not hear any more.
         self.out.close();
         if self.shared.sessions.remove(&self.node, number) {
+            // Another server may have the node by now: what it said here is then forgotten.
+            self.shared.session(&self.shared.feed.current(), &self.node);
             self.shared.live.changed();
         }
         self.leave().await;

@@ -22,6 +22,9 @@ use crate::cluster::seen::Seen;
 /// Events that wait for a database that takes none. The agent keeps what was not acknowledged, and tells it again.
 pub(crate) const EVENTS: usize = 10_000;
 
+/// The most bytes of them.
+const EVENT_BYTES: usize = 16 << 20;
+
 /// The most events in one write.
 const EVENTS_TOGETHER: usize = 1_000;
 
@@ -35,6 +38,8 @@ struct Content {
     /// Generations that are no longer on the node, and whether their placement goes with them.
     gone: BTreeMap<u64, bool>,
     events: Vec<(u64, NewEvent)>,
+    /// At least the bytes of the events.
+    bytes: usize,
     /// Whether the record of the session itself has changed.
     state: bool,
     /// Beats up to this one are in it.
@@ -111,12 +116,18 @@ impl Pending {
         self.next.gone.insert(generation, placement_too);
     }
 
-    /// Takes an event over; one that was taken before, or is too many, is passed over.
-    pub(crate) fn event(&mut self, number: u64, event: Option<NewEvent>) {
+    /// Whether it is durable that the agent is not heard of.
+    pub(crate) const fn is_silent(&self) -> bool {
+        matches!(self.durable.state, SessionState::Silent { .. })
+    }
+
+    /// Takes an event of so many bytes over; one that was taken before, or is too many, is passed over.
+    pub(crate) fn event(&mut self, number: u64, event: Option<NewEvent>, bytes: usize) {
         if number <= self.events_taken || self.overflowed {
             return;
         }
-        if self.next.events.len() >= EVENTS {
+        self.next.bytes += bytes;
+        if self.next.events.len() >= EVENTS || self.next.bytes > EVENT_BYTES {
             self.overflowed = true;
             return;
         }
@@ -171,6 +182,7 @@ impl Pending {
         self.next.sequence = content.sequence;
         if content.events.len() > EVENTS_TOGETHER {
             self.next.events = content.events.split_off(EVENTS_TOGETHER);
+            self.next.bytes = content.bytes;
         }
         let mut record = self.record.clone();
         if let Some((last, _)) = content.events.last() {

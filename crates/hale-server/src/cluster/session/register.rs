@@ -12,7 +12,9 @@ use std::{
 };
 
 use hale_api::proto;
-use hale_model::cluster::{NodeCondition, NodeFacts, NodeRecord, Scheduling, SessionRecord, SessionState};
+use hale_model::cluster::{
+    ClusterRecord, NodeCondition, NodeFacts, NodeRecord, Scheduling, SessionRecord, SessionState,
+};
 use hale_store::cluster::{Change, Guard, Key, Kind, Record, Write, WriteError};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +50,9 @@ pub(crate) struct Granted {
     pub(crate) revision: u64,
     pub(crate) cluster: String,
     pub(crate) epoch: u64,
+    /// Whether the database was restored since the node last had a session: by the server's own record, whatever an
+    /// agent says (S5).
+    pub(crate) restored: bool,
 }
 
 /// Writes registrations until nobody can ask any more.
@@ -93,11 +98,13 @@ async fn grant(shared: &Shared, waiting: Vec<Wanting>) -> Vec<Wanting> {
             again.push(it);
             continue;
         }
-        match session(shared, &snapshot, &alive, &it.register, record.last_session + 1) {
+        match session(shared, &snapshot, &alive, &it.register, &record) {
             Ok(session) => {
                 record.last_session += 1;
                 add(&snapshot, &mut write, &it.register, &session);
-                granted.push((it, session));
+                let old = snapshot.sessions.get(session.node.as_str());
+                let restored = record.adoptable_below > 0 && old.is_none_or(|it| it.epoch < record.epoch);
+                granted.push((it, session, restored));
             }
             Err(status) => drop(it.answer.send(Err(status))),
         }
@@ -113,9 +120,9 @@ async fn grant(shared: &Shared, waiting: Vec<Wanting>) -> Vec<Wanting> {
         Ok(committed) => {
             // The next batch begins from here.
             shared.feed.at_least(committed.revision, CATCH_UP).await;
-            for (it, session) in granted {
-                let (cluster, epoch) = (record.id.clone(), record.epoch);
-                let granted = Granted { record: session, revision: committed.revision, cluster, epoch };
+            for (it, session, restored) in granted {
+                let (cluster, epoch, revision) = (record.id.clone(), record.epoch, committed.revision);
+                let granted = Granted { record: session, revision, cluster, epoch, restored };
                 drop(it.answer.send(Ok(granted)));
             }
             again
@@ -146,7 +153,7 @@ fn session(
     snapshot: &Snapshot,
     alive: &HashSet<String>,
     register: &proto::Register,
-    number: u64,
+    cluster: &ClusterRecord,
 ) -> Result<SessionRecord, Status> {
     let old = snapshot.sessions.get(register.node.as_str());
     if let Some(old) = old
@@ -163,7 +170,7 @@ fn session(
     let events_durable = old.filter(|it| it.spool == register.spool).map_or(0, |it| it.events_durable);
     Ok(SessionRecord {
         node: register.node.clone(),
-        session: number,
+        session: cluster.last_session + 1,
         server: shared.name.clone(),
         instance: register.instance.clone(),
         boot_id: register.boot_id.clone(),
@@ -171,6 +178,7 @@ fn session(
         since: Timestamp::now(),
         spool: register.spool.clone(),
         events_durable,
+        epoch: cluster.epoch,
     })
 }
 
