@@ -8,6 +8,7 @@ use hyper::{
     client::conn::{TrySendError, http1},
 };
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
@@ -104,6 +105,7 @@ async fn connect(instance: &Instance, options: &Options) -> io::Result<Sender> {
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))??;
     stream.set_nodelay(true)?;
+    keep_alive(&stream);
     let mut builder = http1::Builder::new();
     builder
         .max_buf_size(options.max_head_bytes.max(MIN_BUFFER))
@@ -114,6 +116,17 @@ async fn connect(instance: &Instance, options: &Options) -> io::Result<Sender> {
         let _ = connection.with_upgrades().await;
     });
     Ok(sender)
+}
+
+/// Has the kernel ask a quiet peer whether it is there, so that a tunnel to one that vanished ends within three minutes.
+pub(crate) fn keep_alive(stream: &TcpStream) {
+    let set = sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, Duration::from_secs(20)))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, 5))
+        .and_then(|()| sockopt::set_socket_keepalive(stream, true));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection is not asked whether it lives");
+    }
 }
 
 /// The least that hyper takes as the size of its buffer.

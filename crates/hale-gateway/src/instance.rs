@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,7 +39,10 @@ impl From<&Endpoint> for Run {
 /// One run of one replica, and the way there.
 #[derive(Debug)]
 pub(crate) struct Instance {
+    /// As it was told first.
     pub(crate) run: Run,
+    /// The number of its placement as it was told last: a placement may be granted anew while its run goes on.
+    granted: AtomicU64,
     pub(crate) address: SocketAddr,
     /// Whether new requests come here; connections are kept only then.
     open: AtomicBool,
@@ -58,6 +61,7 @@ impl Instance {
     pub(crate) fn new(endpoint: &Endpoint) -> Self {
         Self {
             run: Run::from(endpoint),
+            granted: AtomicU64::new(endpoint.generation),
             address: SocketAddr::new(endpoint.address, endpoint.port),
             open: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
@@ -66,12 +70,24 @@ impl Instance {
         }
     }
 
-    /// Whether the endpoint is this very run, at this address.
+    /// Whether the endpoint is this very run, at this address, perhaps under a later number.
     pub(crate) fn is(&self, endpoint: &Endpoint) -> bool {
         self.run.incarnation == endpoint.incarnation
-            && self.run.generation == endpoint.generation
+            && self.run.generation <= endpoint.generation
             && self.address == SocketAddr::new(endpoint.address, endpoint.port)
             && self.run.replica == endpoint.replica
+    }
+
+    /// Notes the number that its placement has now.
+    pub(crate) fn grant(&self, generation: u64) {
+        self.granted.fetch_max(generation, Ordering::Relaxed);
+    }
+
+    /// Whether it was ever told under this name: who wants it ended may know it by the number it was started under.
+    pub(crate) fn was(&self, run: &Run) -> bool {
+        self.run.incarnation == run.incarnation
+            && (self.run.generation..=self.granted.load(Ordering::Relaxed)).contains(&run.generation)
+            && self.run.replica == run.replica
     }
 
     /// Requests that have been sent there, or are about to be, and have not ended.

@@ -29,6 +29,7 @@ use crate::{
     headers::{self, Head},
     instance::{Instance, Sender},
     metrics::{InFlight, RetryReason, ServiceMetrics},
+    server::Place,
     table::{Lease, Nobody, Table, Try},
 };
 
@@ -79,12 +80,13 @@ impl Proxy {
         self: Arc<Self>,
         mut request: Request<Incoming>,
         client: IpAddr,
+        place: Arc<Place>,
     ) -> Response<Outgoing> {
         let counted = self.metrics.request();
         let wants = Wants::of(request.headers());
         let upgrade = hyper::upgrade::on(&mut request);
         let response = match self.forward(request, client).await {
-            Ok(answered) => self.deliver(answered, upgrade, counted),
+            Ok(answered) => self.deliver(answered, (upgrade, place), counted),
             Err(refusal) => {
                 if matches!(refusal, Refusal::NoEndpoint(_)) {
                     self.metrics.no_endpoint.inc();
@@ -134,11 +136,16 @@ impl Proxy {
     }
 
     /// Hands an endpoint's answer to the client.
-    fn deliver(&self, answered: Answered, upgrade: OnUpgrade, counted: InFlight) -> Response<Outgoing> {
+    fn deliver(
+        &self,
+        answered: Answered,
+        (upgrade, place): (OnUpgrade, Arc<Place>),
+        counted: InFlight,
+    ) -> Response<Outgoing> {
         let Answered { mut response, sender, lease } = answered;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let endpoint = hyper::upgrade::on(&mut response);
-            self.tunnels.spawn(tunnel(upgrade, endpoint, self.end.clone(), lease));
+            self.tunnels.spawn(tunnel(upgrade, endpoint, self.end.clone(), (lease, place)));
             let (mut parts, _) = response.into_parts();
             headers::for_client(&mut parts);
             return Response::from_parts(parts, Outgoing::none(counted));
@@ -283,7 +290,7 @@ impl Payload {
 }
 
 /// Passes bytes both ways between a client and an endpoint that agreed on WebSocket, until one of them ends.
-async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade, end: CancellationToken, lease: Lease) {
+async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade, end: CancellationToken, held: (Lease, Arc<Place>)) {
     let pass = async {
         let (Ok(client), Ok(endpoint)) = tokio::join!(client, endpoint) else { return };
         let (mut client, mut endpoint) = (TokioIo::new(client), TokioIo::new(endpoint));
@@ -294,5 +301,5 @@ async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade, end: CancellationToken, 
         () = pass => {}
         () = end.cancelled() => {}
     }
-    drop(lease);
+    drop(held);
 }

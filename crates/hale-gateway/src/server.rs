@@ -20,7 +20,15 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Metrics, Options, Run, attempt::MIN_BUFFER, clock, proxy::Proxy, stall::Patient, table::Table};
+use crate::{
+    Metrics, Options, Run,
+    attempt::{MIN_BUFFER, keep_alive},
+    clock,
+    metrics::Connected,
+    proxy::Proxy,
+    stall::Patient,
+    table::Table,
+};
 
 /// Why a gateway can't serve.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +179,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(4096)
 }
 
+/// The place of one connection of a client among those that are let in. A tunnel that it becomes keeps it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _counted: Connected,
+    _permit: OwnedSemaphorePermit,
+}
+
 /// Takes connections in.
 struct Door {
     proxy: Arc<Proxy>,
@@ -216,9 +231,10 @@ impl Door {
         let proxy = Arc::clone(&self.proxy);
         let (closing, end) = (self.closing.clone(), self.end.clone());
         async move {
-            let counted = proxy.metrics.connection();
+            let place = Arc::new(Place { _counted: proxy.metrics.connection(), _permit: permit });
             // Without it, a small answer would wait for an acknowledgement; if it can't be set, it is only slower.
             let _ = stream.set_nodelay(true);
+            keep_alive(&stream);
             let options = &proxy.options;
             let io = TokioIo::new(Patient::new(stream, options.stall_timeout));
             let mut builder = http1::Builder::new();
@@ -229,7 +245,7 @@ impl Door {
                 .max_header_size(options.max_head_bytes)
                 .max_buf_size(options.max_head_bytes.max(MIN_BUFFER));
             let service = service_fn(|request| {
-                let answer = Arc::clone(&proxy).answer(request, client.ip());
+                let answer = Arc::clone(&proxy).answer(request, client.ip(), Arc::clone(&place));
                 async move { Ok::<_, Infallible>(answer.await) }
             });
             let connection = builder.serve_connection(io, service).with_upgrades();
@@ -247,7 +263,6 @@ impl Door {
             if let Err(error) = ended {
                 tracing::debug!(service = %proxy.service, %client, %error, "connection of a client ended");
             }
-            drop((counted, permit));
         }
     }
 }

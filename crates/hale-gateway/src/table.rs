@@ -248,7 +248,10 @@ impl State {
         for endpoint in &set.endpoints {
             let ready = endpoint.ready && !endpoint.draining;
             match self.entries.iter_mut().find(|entry| entry.instance.is(endpoint)) {
-                Some(entry) => entry.ready = ready,
+                Some(entry) => {
+                    entry.instance.grant(endpoint.generation);
+                    entry.ready |= ready;
+                }
                 None => self.entries.push(Entry {
                     instance: Arc::new(Instance::new(endpoint)),
                     ready,
@@ -305,7 +308,7 @@ impl State {
     }
 
     fn of<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = &'a Entry> {
-        self.entries.iter().filter(move |entry| entry.instance.run == *run)
+        self.entries.iter().filter(move |entry| entry.instance.was(run))
     }
 }
 

@@ -61,6 +61,32 @@ fn requests_are_counted_at_an_instance_that_has_left_the_set() {
     assert_eq!(table.in_flight(&run("web-0", 1)), 0);
 }
 
+fn pends<F: Future<Output = ()>>(wait: &mut std::pin::Pin<Box<F>>) -> bool {
+    wait.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
+}
+
+#[tokio::test]
+async fn a_run_whose_placement_was_granted_anew_has_not_drained_by_its_old_number() {
+    let (sender, table) = table(&[true]);
+    let lease = table.pick(Time::ZERO, &[], Try::First).unwrap();
+    let mut granted = EndpointSet::clone(&set(&[true]));
+    granted.endpoints[0].generation = 4;
+    sender.send_replace(Arc::new(granted.clone()));
+    assert!(Arc::ptr_eq(table.pick(Time::ZERO, &[], Try::First).unwrap().instance(), lease.instance()));
+    let known = [1, 4].map(|generation| Run { generation, ..run("web-0", 1) });
+    let mut waits: Vec<_> = known.iter().map(|it| Box::pin(Arc::clone(&table).drained(it.clone()))).collect();
+    assert!(waits.iter_mut().all(pends), "it takes requests");
+    granted.endpoints[0].ready = false;
+    sender.send_replace(Arc::new(granted));
+    table.tidy(Time::ZERO, Duration::ZERO);
+    assert_eq!(known.map(|it| table.in_flight(&it)), [1, 1]);
+    assert!(waits.iter_mut().all(pends), "one is in flight");
+    drop(lease);
+    for wait in waits {
+        wait.await;
+    }
+}
+
 #[test]
 fn an_ejected_instance_comes_back_when_its_time_is_over() {
     let (_sender, table) = table(&[true, true]);

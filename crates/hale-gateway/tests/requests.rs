@@ -296,6 +296,29 @@ async fn a_web_socket_passes_bytes_both_ways_and_counts_as_in_flight() {
 }
 
 #[tokio::test]
+async fn a_web_socket_keeps_its_place_among_the_connections_that_are_let_in() {
+    let backend = Backend::start(|request| match request.contains("upgrade: websocket") {
+        true => Does::Answers(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".into(),
+        ),
+        false => ok("web"),
+    })
+    .await;
+    let site = Site::with(&[&backend], Options { max_connections: 1, ..Options::default() });
+    let mut tunnel = site.client().await;
+    tunnel.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    assert_eq!(status(&tunnel.read().await), 101);
+    // The endpoint of this test reads what follows as one more message.
+    tunnel.send("GET /through HTTP/1.1\r\nupgrade: websocket\r\n\r\n").await;
+    assert_eq!(status(&tunnel.read().await), 101, "it is a tunnel now");
+    let mut other = site.client().await;
+    let answered = tokio::time::timeout(Duration::from_millis(100), other.get("/"));
+    assert!(answered.await.is_err(), "there is room for one");
+    drop(tunnel);
+    assert_eq!(status(&other.read().await), 200);
+}
+
+#[tokio::test]
 async fn requests_in_a_row_on_one_connection_use_one_connection_to_the_endpoint() {
     let backend = Backend::named("web").await;
     let site = Site::over(&[&backend]);
