@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -103,6 +102,7 @@ impl Agent {
             targets: options.targets.clone(),
             outcomes: Arc::clone(&options.reports.outcomes),
             data_dir: options.data_dir,
+            tails: Asks::tails(),
         };
         let fixed = || watch::channel(options.identity.runtimes.clone()).1;
         let parts = Parts {
@@ -149,12 +149,17 @@ impl AgentHandle {
         self.reload.send_modify(|it| *it += 1);
     }
 
-    /// Tells what is left to tell, says goodbye to the server, and ends. `away`: how long until it is back, its
-    /// replicas run on; zero: it has stopped them. Replicas are left as they are.
-    pub async fn leave(self, reason: &str, away: Duration) {
+    /// Tells what is left to tell, says goodbye to the server, and ends. `away`: how long until it is back, while its
+    /// replicas run on, in whole seconds, rounded up; zero: nobody is to wait for it; `None`: it has stopped them, and
+    /// nothing is here any more. Replicas are left as they are.
+    pub async fn leave(self, reason: &str, away: Option<Duration>) {
         let (done, said) = oneshot::channel();
-        let away_seconds = u32::try_from(away.as_secs()).unwrap_or(u32::MAX);
-        let leave = Leave { reason: reason.to_owned(), away_seconds, done };
+        let leave = Leave {
+            reason: reason.to_owned(),
+            away_seconds: away.map_or(0, whole_seconds),
+            stopped: away.is_none(),
+            done,
+        };
         let goodbye = async {
             if self.leave.send(leave).await.is_ok() {
                 let _ = said.await;
@@ -166,6 +171,12 @@ impl AgentHandle {
         self.running.abort();
         self.others.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Rounded up: half a second away is not the same as never back.
+fn whole_seconds(time: Duration) -> u32 {
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 /// Tells the supervisor how targets are, for the workloads that depend on them (H21).
@@ -190,19 +201,20 @@ async fn pass_on(mut statuses: watch::Receiver<Arc<BTreeMap<String, Status>>>, s
 
 /// Where the versions of this run of an agent begin (N8): above all that an earlier run gave, whatever became of the
 /// machine's clock or of the directory. The number of the run is kept in the directory, and is never below the seconds
-/// since 1970.
-///
-/// # Errors
-/// The number can't be kept.
-pub fn first_version(dir: &Path) -> io::Result<u64> {
+/// since 1970. One that can't be kept, because the disk is full, does not keep an agent from starting: the clock goes on
+/// being counted from.
+#[must_use]
+pub fn first_version(dir: &Path) -> u64 {
     let path = dir.join("run-number");
     let before = std::fs::read_to_string(&path).ok().and_then(|it| it.trim().parse().ok()).unwrap_or(0);
     let seconds = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
     let number = seconds.max(before + 1);
     let new = path.with_extension("new");
-    std::fs::write(&new, number.to_string())?;
-    std::fs::rename(&new, &path)?;
-    Ok(number << VERSIONS_PER_RUN)
+    let kept = std::fs::write(&new, number.to_string()).and_then(|()| std::fs::rename(&new, &path));
+    if let Err(error) = kept {
+        tracing::error!(path = %path.display(), %error, "can't keep the number of this run: the clock counts alone");
+    }
+    number << VERSIONS_PER_RUN
 }
 
 /// So many bits of versions in a second of a run; what goes beyond goes into the next second's.
@@ -215,10 +227,12 @@ mod tests {
     #[test]
     fn versions_of_a_later_run_are_higher_even_if_the_clock_went_back() {
         let dir = tempfile::tempdir().unwrap();
-        let first = first_version(dir.path()).unwrap();
-        let second = first_version(dir.path()).unwrap();
+        let first = first_version(dir.path());
+        let second = first_version(dir.path());
         assert!(second > first);
         std::fs::write(dir.path().join("run-number"), "99999999999").unwrap();
-        assert_eq!(first_version(dir.path()).unwrap(), 100_000_000_000 << VERSIONS_PER_RUN);
+        assert_eq!(first_version(dir.path()), 100_000_000_000 << VERSIONS_PER_RUN);
+        let gone = dir.path().join("gone");
+        assert!(first_version(&gone) > 1 << 50, "a directory that takes nothing");
     }
 }

@@ -21,7 +21,10 @@ use hale_supervisor::{
     process::logs,
     supervisor::{self, SupervisorError, SupervisorHandle},
 };
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+};
 
 use crate::{
     spool::Outcomes,
@@ -40,6 +43,9 @@ const CHUNK: usize = 256 * 1024;
 /// The longest that is read back of a log.
 const MOST_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
+/// So many logs are read back at one time: each may take as much memory as is read of it, a few times over. More wait.
+const MOST_TAILS: usize = 2;
+
 /// How often a log that is followed is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -51,6 +57,8 @@ pub(crate) struct Asks {
     pub(crate) outcomes: Arc<dyn Outcomes>,
     /// Where replicas' logs are.
     pub(crate) data_dir: PathBuf,
+    /// Who may read a log back now.
+    pub(crate) tails: Arc<Semaphore>,
 }
 
 /// What is asked in one session. Dropped, all of it ends.
@@ -73,6 +81,11 @@ impl Drop for Asking {
 struct Refusal(&'static str, String);
 
 impl Asks {
+    /// Room for those who read logs back.
+    pub(crate) fn tails() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MOST_TAILS))
+    }
+
     /// What is asked in a new session, and the answers.
     pub(crate) fn session(&self) -> (Asking, mpsc::Receiver<NodeMessage>) {
         let (answers, given) = mpsc::channel(ANSWERS);
@@ -229,7 +242,7 @@ impl Asks {
         ask: proto::LogAsk,
         answers: &mpsc::Sender<NodeMessage>,
     ) -> Result<(), Refusal> {
-        let proto::LogAsk { replica, tail, follow } = ask;
+        let proto::LogAsk { replica, tail, follow, only_new } = ask;
         // The name becomes part of a path.
         if replica.is_empty() || !replica.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') {
             return Err(Refusal("not_found", format!("no replica is named {replica:?}")));
@@ -238,11 +251,16 @@ impl Asks {
         let (dir, name) = (self.data_dir.clone(), replica.clone());
         let lines = if tail == 0 { usize::MAX } else { tail as usize };
         let following = logs::Follow::from_end(&self.data_dir, &replica);
-        let kept =
-            tokio::task::spawn_blocking(move || logs::tail(&logs::files(&dir, &name), lines, MOST_LOG_BYTES));
-        let kept = kept.await.map_err(std::io::Error::other).and_then(|it| it).map_err(failed)?;
-        if !tell(id, &replica, kept, answers).await {
-            return Ok(());
+        if !only_new {
+            // Never closed.
+            let _permit = self.tails.acquire().await;
+            let kept = tokio::task::spawn_blocking(move || {
+                logs::tail(&logs::files(&dir, &name), lines, MOST_LOG_BYTES)
+            });
+            let kept = kept.await.map_err(std::io::Error::other).and_then(|it| it).map_err(failed)?;
+            if !tell(id, &replica, kept, answers).await {
+                return Ok(());
+            }
         }
         let mut following = follow.then_some(following);
         while let Some(follow) = &mut following {

@@ -69,6 +69,7 @@ impl Drain for Drains {
             return Box::pin(std::future::ready(()));
         }
         let (wake, woken) = oneshot::channel();
+        waits.waiting.retain(|(_, wake)| !wake.is_closed());
         waits.waiting.push((id.clone(), wake));
         Box::pin(async move {
             // Whoever would tell is gone: only the drain time ends the wait.

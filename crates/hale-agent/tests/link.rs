@@ -7,7 +7,7 @@ use std::time::Duration;
 use hale_api::proto::{self, server_message::Message as Say};
 use hale_health::Generation;
 
-use support::{Node, Server, ack, beats_until, placement, workload};
+use support::{Node, Server, ack, beats_until, document, placement, workload};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -294,11 +294,58 @@ async fn a_goodbye_tells_what_is_left_and_how_long_the_agent_is_away() {
     session.welcome(7, 5000).await;
     session.want(&[(11, 0)], true, 3).await;
     beats_until(&mut session, |beat| beat.replicas.iter().any(|it| it.ready)).await;
-    let leaving = tokio::spawn(async move { node.leave("restart", Duration::from_secs(60)).await });
+    let leaving = tokio::spawn(async move { node.leave("restart", Some(Duration::from_secs(60))).await });
     let goodbye = session.leaving().await;
     assert_eq!((goodbye.reason.as_str(), goodbye.away_seconds), ("restart", 60));
     drop(session);
     tokio::time::timeout(SOON, leaving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_ended_without_word_of_a_server_is_asked_for_anew_once_there_is_word_again() {
+    let server = Server::start().await;
+    let node = Node::start(&[&server.url], Duration::from_millis(100)).await;
+    let web = document(
+        "kind: Workload\nname: web\nreplicas: 1\nprocess: {command: [/bin/true]}\ndisconnect: {stopAfter: 1s}\n",
+    );
+    let mut session = server.session().await;
+    session.welcome(7, 100).await;
+    let wanted = proto::Desired { full: true, ..placement(&[(11, 0)], &web, 3) };
+    session.send(Say::Desired(wanted.clone())).await;
+    let beats = beats_until(&mut session, |beat| beat.replicas.iter().any(|it| it.ready)).await;
+    // The server is there, but takes nothing in: its database is away.
+    let last = beats.last().unwrap().clone();
+    loop {
+        let beat = session.beat().await;
+        session.acknowledge(&proto::Beat { events: Vec::new(), ..last.clone() }).await;
+        if beat.replicas.iter().any(|it| it.phase == "stopped") {
+            session.acknowledge(&beat).await;
+            break;
+        }
+    }
+    let mut again = server.session().await;
+    assert_eq!(again.register.desired_revision, 0, "only the server knows who has it now");
+    again.welcome(8, 100).await;
+    again.send(Say::Desired(wanted)).await;
+    beats_until(&mut again, |beat| beat.replicas.iter().any(|it| it.ready && it.incarnation == 2)).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn however_short_it_is_away_what_runs_on_is_not_told_gone() {
+    for (away, told) in [(Duration::ZERO, 0), (Duration::from_millis(500), 1)] {
+        let server = Server::start().await;
+        let node = Node::start(&[&server.url], Duration::from_secs(5)).await;
+        let mut session = server.session().await;
+        session.welcome(7, 5000).await;
+        session.want(&[(11, 0)], true, 3).await;
+        beats_until(&mut session, |beat| beat.replicas.iter().any(|it| it.ready)).await;
+        let leaving = tokio::spawn(async move { node.leave("restart", Some(away)).await });
+        let (goodbye, gone) = session.leaving_and_gone().await;
+        assert_eq!((goodbye.away_seconds, gone), (told, vec![]));
+        drop(session);
+        tokio::time::timeout(SOON, leaving).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
@@ -309,7 +356,7 @@ async fn an_agent_that_starts_without_a_server_goes_on_by_the_last_desired_state
     session.welcome(7, 300).await;
     session.want(&[(11, 0)], true, 3).await;
     beats_until(&mut session, |beat| beat.desired_revision == 3).await;
-    let dir = node.leave("restart", Duration::from_secs(1)).await;
+    let dir = node.leave("restart", Some(Duration::from_secs(1))).await;
     drop(session);
     let alone = Node::start_in(dir, &["http://127.0.0.1:9"], Duration::from_millis(300)).await;
     assert!(alone.agent().is_loaded());

@@ -95,9 +95,10 @@ impl Keeper {
             signal_others: None,
             killing_since: None,
             stop_failed_told: false,
-            deadline: None,
+            deadline: start.deadline,
             wake: None,
         };
+        self.deadlines.extend(start.deadline.map(|(at, _)| (at, number)));
         self.by_pid.insert(instance.pid, number);
         self.by_key.insert(start.key.clone(), number);
         self.instances.insert(number, instance);

@@ -156,6 +156,10 @@ pub struct Start {
     /// What a later agent is to be told again of it; means nothing to the keeper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<String>,
+    /// When it is to be stopped if nobody says otherwise until then, nanoseconds on `CLOCK_BOOTTIME`, as by
+    /// [`Op::Deadline`]: the agent may be dead before it can say so (S9). With it, its grace in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<(u64, u64)>,
 }
 
 const fn sigterm() -> i32 {

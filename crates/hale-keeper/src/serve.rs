@@ -198,12 +198,10 @@ impl Keeper {
 
     /// From now on events are told there.
     fn become_agent(&mut self, number: u64, hello: &Hello) {
-        if let Some(old) = self.agent.replace(number).filter(|old| *old != number)
-            && let Some(connection) = self.connections.get_mut(&old)
-        {
-            // What a dead agent had asked for and was not begun is not done: its successor does not know of it.
-            connection.input.clear();
-            connection.waiting = false;
+        if let Some(old) = self.agent.replace(number).filter(|old| *old != number) {
+            // What a dead agent had asked for and was not begun is not done, what is still in its socket neither: its
+            // successor does not know of it, and would start the same beside it.
+            self.connections.remove(&old);
         }
         self.agent_by = None;
         if let Some(end) = hello.end_with_agent {

@@ -1,11 +1,11 @@
 //! The log files of all replicas, bounded by file, by replica and by node (N4).
 //!
 //! `REPLICA.log` is written; full, it becomes `REPLICA.log.1`, that `.2`, and so on. When the node's cap is reached
-//! the oldest rotated file of all goes first. What can't be written (disk full, cap reached with nothing to delete,
+//! the oldest file of all that is not written goes first: rotated ones, and what replicas left that are gone. What can't be written (disk full, cap reached with nothing to delete,
 //! more than the rate allows) is dropped and counted, and a line of the stream `hale` says so once there is room.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -263,11 +263,14 @@ impl LogBook {
         written
     }
 
-    /// Deletes the oldest rotated files of the node until there is room.
+    /// Deletes the oldest files of the node that nothing writes until there is room: rotated ones, and those of replicas
+    /// that are gone.
     fn make_room(&mut self, wanted: u64) {
-        let mut rotated: Vec<Stored> = log_files(&self.dir).into_iter().filter(|file| file.rotated).collect();
-        rotated.sort_by_key(|file| file.modified);
-        for file in rotated {
+        let written: HashSet<&Path> = self.open.values().map(|file| file.path.as_path()).collect();
+        let mut idle = log_files(&self.dir);
+        idle.retain(|file| file.rotated || !written.contains(file.path.as_path()));
+        idle.sort_by_key(|file| file.modified);
+        for file in idle {
             if self.total + wanted <= self.limits.total_bytes {
                 return;
             }
@@ -411,6 +414,26 @@ mod tests {
         }
         assert!(!dir.path().join("old-0.log.1").exists());
         assert!(on_disk(dir.path()) <= 2500);
+    }
+
+    #[test]
+    fn the_cap_of_the_node_deletes_what_replicas_left_that_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = book(dir.path(), LogLimits { total_bytes: 1000, ..SMALL });
+        let mut splitter = Splitter::new(Stream::Stdout);
+        for gone in ["gone-0", "gone-1"] {
+            book.open(gone, 0);
+            for _ in 0..8 {
+                book.take(gone, &mut splitter, b"0123456789\n", 0, 0);
+            }
+            book.close(gone, 0);
+        }
+        for _ in 0..10 {
+            book.take("web-0", &mut splitter, b"0123456789\n", 0, 0);
+        }
+        assert_eq!(book.dropped("web-0"), 0);
+        assert!(on_disk(dir.path()) <= 1000);
+        assert_eq!(book.total, on_disk(dir.path()));
     }
 
     #[test]

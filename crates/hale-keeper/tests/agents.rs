@@ -4,10 +4,10 @@ mod common;
 
 use std::{fs, time::Instant};
 
-use common::{Kept, PATIENCE, is_alive, kill, options, wait_for};
+use common::{Kept, PATIENCE, is_alive, key, kill, options, wait_for};
 use hale_keeper::{
     KeeperError, Link, end_leftovers, launch, procfs,
-    protocol::{Answer, Empty, Event, InstanceState, Op},
+    protocol::{Answer, Deadline, Empty, Event, InstanceState, Op, Start},
 };
 use rstest::rstest;
 
@@ -53,6 +53,35 @@ fn whoever_only_asks_who_is_there_does_not_take_the_place_of_the_agent() {
     drop(other);
     kill(pid, "KILL");
     assert_eq!(kept.ended("web-0").signal, Some(9), "the agent is told as before");
+}
+
+#[test]
+fn what_a_dead_agent_asked_for_and_was_not_begun_is_not_done_once_there_is_another() {
+    let mut kept = Kept::new(|_| {});
+    let mut old = std::mem::take(&mut kept.link).unwrap();
+    assert!(matches!(old.look().unwrap(), Answer::Welcome(_)));
+    kept.connect();
+    let start = kept.shell("late-0", "exec sleep 1000");
+    assert!(old.ask(Op::Start(Box::new(start))).is_err(), "its connection is closed");
+    assert!(list(&mut kept).is_empty());
+}
+
+#[test]
+fn a_start_brings_the_moment_at_which_it_ends_unless_somebody_says_otherwise() {
+    let mut kept = Kept::new(|_| {});
+    let at = hale_keeper::clock::boot_nanos() + 100_000_000;
+    let bound = Start { deadline: Some((at, 1000)), ..kept.shell("bound-0", "exec sleep 1000") };
+    let spared =
+        Start { deadline: Some((at + 200_000_000, 1000)), ..kept.shell("spared-0", "exec sleep 1000") };
+    kept.start(bound).unwrap();
+    let spared = kept.start(spared).unwrap();
+    kept.ask(Op::Deadline(Deadline { keys: vec![key("spared-0")], at: None, grace_ms: 0 }));
+    kept.link = None;
+    kept.connect();
+    let ended = |all: &Vec<InstanceState>| all.iter().any(|it| it.gone);
+    let all = wait_for("its end", || Some(list(&mut kept)).filter(ended));
+    assert_eq!(all[0].exit.as_ref().unwrap().signal, Some(15));
+    assert!(is_alive(spared.pid as i32));
 }
 
 #[test]

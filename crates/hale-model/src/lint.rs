@@ -9,6 +9,9 @@ use crate::spec::{Check, Container, ContainerFrom, Probe, Pull, Run, Workload};
 /// A longer wait than this before a check has failed makes detection slow.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a node goes unheard before its server takes it for lost, with the beats that it has unless told otherwise.
+const THREE_BEATS: Duration = Duration::from_secs(15);
+
 /// Something that is allowed but probably not meant.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Warning {
@@ -67,6 +70,10 @@ pub fn lint(workload: &Workload) -> Vec<Warning> {
             Run::Container(_) => "use hostPort: 0",
         };
         warn("fixed_port", "ports", message, help);
+    }
+    if let Some(after) = workload.disconnect.stop_after.filter(|after| *after < THREE_BEATS) {
+        let message = format!("with {after:?}, a beat or two that are late stop replicas that run well");
+        warn("stop_after_short", "disconnect.stopAfter", message, "a server takes a node for lost after 15s, too");
     }
     if let Run::Container(container) = &workload.run {
         lint_container(container, &mut warn);

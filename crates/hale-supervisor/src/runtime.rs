@@ -39,6 +39,9 @@ pub struct Launch {
     pub workload: Arc<Workload>,
     /// Ports by name, each a number the replica may bind.
     pub ports: BTreeMap<String, u16>,
+    /// When it is to be ended unless it is told otherwise until then, and with which grace: as by [`Runtime::stop_at`],
+    /// but from the first moment on. A runtime that can't do that is told again once it runs.
+    pub stop_at: Option<(Time, Duration)>,
 }
 
 /// What came of a start.

@@ -204,11 +204,13 @@ async fn what_nobody_speaks_for_ends_at_its_time_and_only_another_word_of_the_se
     until(&world, "web-0", Phase::Stopped).await;
     assert_eq!(world.runtime.alive(), 0);
     // The link is back, but the server has not said yet who has it now.
-    world.supervisor.set_stop_at(vec![("web-0".into(), at(10)), ("web-1".into(), None)]).await.unwrap();
+    let over = world.supervisor.set_stop_at(vec![("web-0".into(), at(10)), ("web-1".into(), None)]).await;
+    assert_eq!(over.unwrap(), ["web-0", "web-1"]);
     settle(&world, secs(5)).await;
     assert_eq!(world.runtime.alive(), 0);
     assign(&world, list(None)).await;
     until(&world, "web", Phase::Running).await;
+    assert!(world.supervisor.set_stop_at(vec![("web-0".into(), None)]).await.unwrap().is_empty());
     settle(&world, MINUTE).await;
     assert_eq!((world.runtime.alive(), world.runtime.starts().len()), (2, 4));
 }

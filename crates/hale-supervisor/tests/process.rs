@@ -43,7 +43,9 @@ impl Node {
 
     async fn start(&self, replica: &str, workload: Workload) -> Result<Started, SpawnError> {
         let ports = PortPool::default().assign(replica, &workload.ports).unwrap();
-        self.runtime.start(Launch { id: id(replica), workload: Arc::new(workload), ports }).await
+        self.runtime
+            .start(Launch { id: id(replica), workload: Arc::new(workload), ports, stop_at: None })
+            .await
     }
 
     async fn event(&mut self) -> RuntimeEvent {

@@ -51,7 +51,7 @@ impl Failure {
 }
 
 /// Writes to standard error; when that is closed there is nobody to be told, and the exit status says enough.
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 

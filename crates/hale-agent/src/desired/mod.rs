@@ -104,12 +104,17 @@ pub(crate) struct Desk {
     /// What was told of dependencies from around, so that what is not told any more is taken back.
     around: BTreeMap<String, Option<Status>>,
     elsewhere: BTreeMap<String, Elsewhere>,
-    paused_targets: BTreeMap<String, Vec<PauseIntent>>,
+    /// By name: the declaration that was paused, and how.
+    paused_targets: BTreeMap<String, (String, Vec<PauseIntent>)>,
     alone: bool,
     heard: Heard,
     acknowledged: watch::Receiver<u64>,
     /// When the present session was asked for.
     asked_at: Option<Time>,
+    /// A full state was asked for, because replicas had ended without word of a server, and has not come yet.
+    asked_again: bool,
+    /// Dependencies of which nothing was known, as the supervisor was told.
+    expected: BTreeSet<String>,
 }
 
 impl Desk {
@@ -121,6 +126,8 @@ impl Desk {
             heard: Heard::load(options.dir.as_deref(), options.boot_id),
             acknowledged: options.heard,
             asked_at: None,
+            asked_again: false,
+            expected: BTreeSet::new(),
             keep: options.dir.map(|dir| Keep::new(&dir)),
             wanted: Wanted::default(),
             view,
@@ -166,6 +173,8 @@ impl Desk {
             match word {
                 Word::Connected { cluster, known, asked_at } => {
                     self.asked_at = Some(asked_at);
+                    // Without a state that is known here, a full one comes by itself.
+                    self.asked_again = !known;
                     if !self.wanted.cluster.is_empty() && self.wanted.cluster != cluster {
                         let (was, now) = (&self.wanted.cluster, &cluster);
                         tracing::warn!(was, now, "this is another cluster: what it wants counts from now on");
@@ -202,6 +211,7 @@ impl Desk {
             }
         }
         self.base = true;
+        self.asked_again = false;
         // Whoever says what is wanted now has heard of us in this session.
         if let Some(asked_at) = self.asked_at {
             self.heard.note(asked_at);
@@ -269,7 +279,7 @@ impl Desk {
     }
 
     /// What something here depends on and nothing is known of is waited for, rather than taken for well (H21).
-    async fn expect_dependencies(&self, assignments: &[Assignment], targets: &[Arc<Target>]) {
+    async fn expect_dependencies(&mut self, assignments: &[Assignment], targets: &[Arc<Target>]) {
         let here: BTreeSet<&str> = assignments.iter().map(|it| it.workload.name.as_str()).collect();
         let probed = self.targets.statuses();
         let unprobed =
@@ -284,10 +294,16 @@ impl Desk {
                 unknown.insert(name.clone());
             }
         }
-        for name in unknown {
+        for name in &unknown {
             // Closed: the agent ends.
-            let _ = self.supervisor.set_dependency(&name, Some(Status::Unknown)).await;
+            let _ = self.supervisor.set_dependency(name, Some(Status::Unknown)).await;
         }
+        // What is probed here is told by its probes, and what was told from around since then counts.
+        let known = |name: &&String| !unknown.contains(*name) && !local.contains(name.as_str());
+        for name in self.expected.iter().filter(known) {
+            let _ = self.supervisor.set_dependency(name, self.around.get(name).copied().flatten()).await;
+        }
+        self.expected = unknown;
     }
 
     /// A server has heard of us: what is to stop without that goes on.
@@ -308,23 +324,31 @@ impl Desk {
             tracing::error!(%error, "can't keep when a server last heard of this node");
         }
         // Closed: the agent ends.
-        let _ = self.supervisor.set_stop_at(bound).await;
+        let over = self.supervisor.set_stop_at(bound).await.unwrap_or_default();
+        if over.is_empty() || std::mem::replace(&mut self.asked_again, true) {
+            return;
+        }
+        // Another node may have them by now. Only the server knows, and it says so in full alone: it may not have
+        // noticed anything.
+        tracing::info!(replicas = ?over, "ended without word of a server: it is asked whether they are still wanted");
+        self.view.send_modify(|view| Arc::make_mut(view).lost_track += 1);
     }
 
     async fn pause_targets(&mut self) {
         let now = Timestamp::now();
-        let paused: BTreeMap<String, Vec<PauseIntent>> = self
+        let paused: BTreeMap<String, (String, Vec<PauseIntent>)> = self
             .wanted
             .targets
             .iter()
             .filter(|(_, it)| !it.pauses.is_empty())
-            .map(|(name, it)| (name.clone(), it.pauses.clone()))
+            .map(|(name, it)| (name.clone(), (it.digest.clone(), it.pauses.clone())))
             .collect();
-        for (name, pauses) in &paused {
-            if self.paused_targets.get(name) == Some(pauses) {
+        for (name, now_paused) in &paused {
+            // Declared otherwise, it starts clean, its pause gone with the rest (N14).
+            if self.paused_targets.get(name) == Some(now_paused) {
                 continue;
             }
-            for pause in pauses {
+            for pause in &now_paused.1 {
                 let lasts = match pause.until.map(|until| left(until, now)) {
                     None => None,
                     Some(Some(left)) => Some(left),

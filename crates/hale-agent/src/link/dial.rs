@@ -8,6 +8,9 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 /// How long a connection may take to come up.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long all of it may take: TLS, too, against a server that says nothing.
+const DIAL_WITHIN: Duration = Duration::from_secs(10);
+
 /// How often a quiet connection is asked whether it lives, and how long the answer may take. Beats do so too; this
 /// finds a peer that vanished between them.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -87,6 +90,17 @@ impl Connector for Remote {
     }
 }
 
+/// Connects, or gives up when that takes too long, however the connector goes about it.
+pub(super) async fn within(connector: &dyn Connector, server: &str) -> Result<Dialed, DialError> {
+    let dialed = tokio::time::timeout(DIAL_WITHIN, connector.connect(server)).await;
+    dialed.unwrap_or_else(|_| {
+        Err(DialError(format!(
+            "{server}: no connection within {} s: is that a server?",
+            DIAL_WITHIN.as_secs()
+        )))
+    })
+}
+
 async fn read(file: &std::path::Path) -> Result<String, DialError> {
     let read = tokio::fs::read_to_string(file).await;
     read.map_err(|error| DialError(format!("can't read {}: {error}", file.display())))
@@ -104,4 +118,27 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Hangs;
+
+    impl Connector for Hangs {
+        fn servers(&self) -> Vec<String> {
+            vec!["https://hale:7450".to_owned()]
+        }
+
+        fn connect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Dialed, DialError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_finishes_its_handshake_is_given_up() {
+        let error = within(&Hangs, "https://hale:7450").await.unwrap_err();
+        assert!(error.to_string().contains("no connection within 10 s"), "{error}");
+    }
 }

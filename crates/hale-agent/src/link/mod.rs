@@ -48,7 +48,10 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Leave {
     pub(crate) reason: String,
+    /// How long until it is back; 0: it is not to be waited for.
     pub(crate) away_seconds: u32,
+    /// Whether it has stopped its replicas, so that nothing is here any more.
+    pub(crate) stopped: bool,
     pub(crate) done: oneshot::Sender<()>,
 }
 

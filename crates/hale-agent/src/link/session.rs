@@ -16,7 +16,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Streaming};
 
 use super::{
-    Leave, Link,
+    Leave, Link, dial,
     end::{End, refused},
     register,
 };
@@ -101,7 +101,7 @@ impl Link {
     pub(super) async fn attempt(&mut self, server: &str) -> End {
         let connector = Arc::clone(&self.parts.connector);
         let dialed = tokio::select! {
-            dialed = connector.connect(server) => dialed,
+            dialed = dial::within(&*connector, server) => dialed,
             leave = self.leave.recv() => return left(leave),
         };
         let dialed = match dialed {
@@ -384,7 +384,7 @@ impl Link {
     ) {
         let Some(leave) = leave else { return };
         self.look_at_all().await;
-        if leave.away_seconds == 0 {
+        if leave.stopped {
             self.tracker.observe_all_gone();
         }
         if session.has_room() {

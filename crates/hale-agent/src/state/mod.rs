@@ -14,6 +14,13 @@ use hale_api::{proto, wire};
 /// Times that differ by less are the same: they are worked out from two clocks that are read one after the other.
 const SAME_MOMENT_MICROS: i64 = 1_000_000;
 
+/// A node of more targets than this tells the details of failures in short: all of them go in one message when a server
+/// asks for everything.
+const MANY_TARGETS: usize = 5000;
+
+/// So many bytes of each then.
+const SHORT_DETAIL: usize = 64;
+
 /// How far the versions leap when the server knows a higher one of a replica.
 const LEAP: u64 = 1 << 32;
 
@@ -152,7 +159,11 @@ impl Tracker {
             self.gone_targets.insert(name, Told::No);
             most = most.max(Change::Quiet);
         }
+        let many = names.len() > MANY_TARGETS;
         for mut target in targets {
+            if let Some(detail) = target.last_detail.as_mut().filter(|_| many) {
+                detail.truncate(detail.floor_char_boundary(SHORT_DETAIL));
+            }
             self.gone_targets.remove(&target.name);
             let old = self.targets.get(&target.name);
             if let Some(old) = old {

@@ -200,3 +200,23 @@ proptest! {
         prop_assert_eq!(server.digest(), tracker.digest());
     }
 }
+
+#[test]
+fn a_full_beat_of_very_many_failing_targets_fits_into_one_message() {
+    let mut tracker = Tracker::new(0);
+    let target = |n: u32| proto::Target {
+        name: format!("a-target-with-a-usual-name-{n}"),
+        status: "failing".into(),
+        last_reason: Some("connection_refused".into()),
+        last_detail: Some("ü".repeat(512)),
+        ..proto::Target::default()
+    };
+    tracker.observe_targets((0..100_000).map(target).collect());
+    let beat = proto::Beat { targets: tracker.full(1).targets, ..proto::Beat::default() };
+    let bytes = prost::Message::encoded_len(&beat);
+    assert!(beat.targets.len() == 100_000 && bytes < 32 * 1024 * 1024, "{bytes}");
+    tracker.observe_targets((0..100).map(target).collect());
+    let short =
+        tracker.full(2).targets.iter().filter(|it| it.last_detail.as_ref().unwrap().len() < 1024).count();
+    assert_eq!(short, 0, "few of them are told in full");
+}

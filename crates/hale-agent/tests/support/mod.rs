@@ -177,10 +177,19 @@ impl Session {
 
     /// The goodbye of the agent.
     pub(crate) async fn leaving(&mut self) -> proto::Leaving {
+        self.leaving_and_gone().await.0
+    }
+
+    /// The goodbye of the agent, and what it told gone before.
+    pub(crate) async fn leaving_and_gone(&mut self) -> (proto::Leaving, Vec<u64>) {
+        let mut gone = Vec::new();
         loop {
             match self.next().await.expect("the agent went away without a word") {
-                Hear::Beat(beat) => self.acknowledge(&beat).await,
-                Hear::Leaving(leaving) => return leaving,
+                Hear::Beat(beat) => {
+                    self.acknowledge(&beat).await;
+                    gone.extend(beat.gone);
+                }
+                Hear::Leaving(leaving) => return (leaving, gone),
                 other => panic!("{other:?}"),
             }
         }
@@ -229,7 +238,12 @@ pub(crate) fn workload(name: &str, replicas: u32) -> Document {
         "kind: Workload\nname: {name}\nreplicas: {replicas}\nprocess: {{command: [/bin/true]}}\nreadinessProbe: \
          {{tcpSocket: {{port: 9}}, periodSeconds: 0.1, failureThreshold: 1}}\n"
     );
-    document::read_str("web.yaml", std::path::Path::new("/"), &text).unwrap().remove(0)
+    document(&text)
+}
+
+/// What a file declares.
+pub(crate) fn document(text: &str) -> Document {
+    document::read_str("web.yaml", std::path::Path::new("/"), text).unwrap().remove(0)
 }
 
 pub(crate) fn placement(placements: &[(u64, u32)], document: &Document, revision: u64) -> proto::Desired {
@@ -310,7 +324,7 @@ impl Node {
             clock,
             data_dir: dir.path().to_owned(),
             keep_desired: true,
-            first_version: first_version(dir.path()).unwrap(),
+            first_version: first_version(dir.path()),
         });
         Self { agent: Some(agent.await), supervisor, runtimes, prober, dir: Some(dir) }
     }
@@ -326,11 +340,11 @@ impl Node {
 
     pub(crate) async fn stop(mut self) {
         self.supervisor.shutdown(true).await;
-        self.agent.take().unwrap().leave("the test is over", Duration::ZERO).await;
+        self.agent.take().unwrap().leave("the test is over", None).await;
     }
 
     /// Leaves on purpose; what is left of it on disk.
-    pub(crate) async fn leave(mut self, reason: &str, away: Duration) -> tempfile::TempDir {
+    pub(crate) async fn leave(mut self, reason: &str, away: Option<Duration>) -> tempfile::TempDir {
         let reason = reason.to_owned();
         self.agent.take().unwrap().leave(&reason, away).await;
         self.supervisor.shutdown(true).await;

@@ -605,10 +605,14 @@ pub struct Order {
 pub struct LogAsk {
     #[prost(string, tag = "1")]
     pub replica: ::prost::alloc::string::String,
+    /// The last so many lines; 0: all that are kept.
     #[prost(uint32, tag = "2")]
     pub tail: u32,
     #[prost(bool, tag = "3")]
     pub follow: bool,
+    /// Nothing that is kept, only what comes.
+    #[prost(bool, tag = "4")]
+    pub only_new: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Answer {

@@ -85,6 +85,7 @@ impl Kept {
             notify: false,
             stop_signal: 15,
             memo: None,
+            deadline: None,
         }
     }
 

@@ -81,10 +81,12 @@ impl Control for Cluster {
                 // Nothing was ever printed by what is placed nowhere.
                 return Ok(log_stream(mpsc::channel(1).1));
             };
-            let asked = proto::LogAsk { replica, tail: tail.unwrap_or(0), follow };
-            let asked = if tail == Some(0) && !follow { None } else { Some(ask::What::Logs(asked)) };
-            let Some(asked) = asked else { return Ok(log_stream(mpsc::channel(1).1)) };
-            let answers = self.shared.ask(&placement.node, asked).await?;
+            let only_new = tail == Some(0);
+            if only_new && !follow {
+                return Ok(log_stream(mpsc::channel(1).1));
+            }
+            let asked = proto::LogAsk { replica, tail: tail.unwrap_or(0), follow, only_new };
+            let answers = self.shared.ask(&placement.node, ask::What::Logs(asked)).await?;
             let (sender, pieces) = mpsc::channel(8);
             self.shared.tasks.spawn(pass_on(answers, sender, follow, self.shared.end.clone()));
             Ok(log_stream(pieces))

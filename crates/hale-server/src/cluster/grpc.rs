@@ -24,7 +24,7 @@ const FIRST: Duration = Duration::from_secs(10);
 const REGISTER: Duration = Duration::from_secs(30);
 
 /// The largest message that is taken from an agent.
-const MESSAGE: usize = 16 * 1024 * 1024;
+const MESSAGE: usize = 64 * 1024 * 1024;
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

@@ -41,6 +41,9 @@ pub(super) fn find(
     let files = Files { passwd: read("/etc/passwd"), group: read("/etc/group") };
     let account = files.account(user, group, own)?;
     allow(account.user.uid, account.name.as_deref(), options)?;
+    if let Some(group) = group {
+        files.allow_group(user, group, &account, own, options)?;
+    }
     Ok(Some(account))
 }
 
@@ -79,6 +82,31 @@ impl Files {
         let groups = name.map(|name| self.groups_of(name, gid)).unwrap_or_default();
         let owned = |text: Option<&str>| text.map(ToOwned::to_owned);
         Ok(Account { user: User { uid, gid, groups }, name: owned(name), home: owned(home) })
+    }
+
+    /// Whether the node allows this group: where users are restricted, only those that the user is in anyway (N4). Else
+    /// what a user may not do would be done by a group.
+    fn allow_group(
+        &self,
+        user: Option<&str>,
+        group: &str,
+        account: &Account,
+        own: u32,
+        options: &ProcessOptions,
+    ) -> Result<(), SpawnError> {
+        if !options.no_root && options.allow_users.is_none() {
+            return Ok(());
+        }
+        let natural = self.account(user, None, own)?.user;
+        let gid = account.user.gid;
+        if gid == natural.gid || natural.groups.contains(&gid) {
+            return Ok(());
+        }
+        let detail = format!(
+            "this node runs nothing under group {group}, which the user is not in (--no-root and --allow-user restrict \
+             groups, too)"
+        );
+        Err(spawn_error("not_allowed", detail))
     }
 
     fn group_id(&self, group: &str) -> Result<u32, SpawnError> {
@@ -139,6 +167,24 @@ mod tests {
         assert_eq!(error.code, "no_such_user");
         assert!(error.detail.contains("nobody-here") && error.detail.contains("/etc/passwd"));
         assert_eq!(files().account(Some("web"), Some("none"), 0).unwrap_err().code, "no_such_user");
+    }
+
+    #[test]
+    fn where_users_are_restricted_a_group_is_one_that_the_user_is_in() {
+        let strict = ProcessOptions { no_root: true, ..ProcessOptions::default() };
+        let may = |user, group, options: &ProcessOptions| {
+            let account = files().account(user, Some(group), 33).unwrap();
+            files().allow_group(user, group, &account, 33, options).map_err(|error| error.code)
+        };
+        for group in ["web", "33", "ssl"] {
+            assert_eq!(may(Some("web"), group, &strict), Ok(()), "{group}");
+            assert_eq!(may(None, group, &strict), Ok(()), "{group} of the agent's own user");
+        }
+        for group in ["root", "0", "adm", "4711"] {
+            assert_eq!(may(Some("web"), group, &strict), Err("not_allowed"), "{group}");
+            assert_eq!(may(Some("1234"), group, &strict), Err("not_allowed"), "{group}");
+            assert_eq!(may(Some("web"), group, &ProcessOptions::default()), Ok(()));
+        }
     }
 
     #[test]

@@ -483,7 +483,7 @@ fn unavailable(detail: &str) -> SpawnError {
     spawn_error("runtime_unavailable", detail)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

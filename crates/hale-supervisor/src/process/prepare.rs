@@ -56,6 +56,7 @@ pub(super) fn prepare(launch: &Launch, options: &ProcessOptions) -> Result<Prepa
         stop_signal: workload.stop_signal,
         // What a later agent wants to know of it and can't find elsewhere.
         memo: serde_json::to_string(&launch.ports).ok(),
+        deadline: launch.stop_at.map(|(at, grace)| (at.as_nanos(), super::client::millis(grace))),
     };
     Ok(Prepared { start, surroundings })
 }

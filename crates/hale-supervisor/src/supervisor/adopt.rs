@@ -236,7 +236,8 @@ impl Core {
     fn run_of(&self, instance: AdoptedInstance, spec: &Arc<Workload>) -> Run {
         let AdoptedInstance { id, mut started, started_wall, ports, gone, notified, .. } = instance;
         if !gone {
-            let launch = Launch { id: id.clone(), workload: Arc::clone(spec), ports: ports.clone() };
+            let launch =
+                Launch { id: id.clone(), workload: Arc::clone(spec), ports: ports.clone(), stop_at: None };
             started.surroundings = self.world.runtime.surroundings(&launch);
         }
         let mut run = Run::new(id, Arc::clone(spec), ports);

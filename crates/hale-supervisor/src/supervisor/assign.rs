@@ -383,17 +383,24 @@ impl Core {
         }
     }
 
-    /// Puts off when replicas are to be ended, or no longer ends them.
-    pub(super) fn set_stop_at(&mut self, all: Vec<(String, Option<Time>)>) {
+    /// Puts off when replicas are to be ended, or no longer ends them. Those whose moment has come are not brought back:
+    /// their names.
+    pub(super) fn set_stop_at(&mut self, all: Vec<(String, Option<Time>)>) -> Vec<String> {
+        let mut over = Vec::new();
         for (replica, at) in all {
             let Some((workload, ordinal)) = split(&replica) else { continue };
             let Some(unit) = self.units.get_mut(workload) else { continue };
             if let Some(slot) = unit.slots.get_mut(&ordinal) {
                 slot.stop_at = at;
+                let expired = slot.wish.is_expired();
                 unit.tell_stop_at(&self.world, ordinal);
                 self.reschedule(workload);
+                if expired {
+                    over.push(replica);
+                }
             }
         }
+        over
     }
 
     /// Ends what nobody has said otherwise of.

@@ -64,8 +64,10 @@ pub(super) enum Command {
         name: String,
         status: Option<Status>,
     },
+    /// Answered with those whose moment had come before.
     StopAt {
         all: Vec<(String, Option<Time>)>,
+        answer: oneshot::Sender<Vec<String>>,
     },
     Elsewhere {
         workload: String,

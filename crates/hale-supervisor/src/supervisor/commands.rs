@@ -64,7 +64,7 @@ impl Core {
                 self.outside.insert(name, status);
                 self.unsettled = true;
             }
-            Command::StopAt { all } => self.set_stop_at(all),
+            Command::StopAt { all, answer } => drop(answer.send(self.set_stop_at(all))),
             Command::Elsewhere { workload, elsewhere } => self.tell_elsewhere(now, workload, elsewhere),
             Command::Detach { answer } => self.detached = Some(Detached { by: now + STARTS_END, answer }),
             Command::Shutdown { hurry, answer } => {

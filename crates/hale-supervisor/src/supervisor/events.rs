@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::{
     core::{Back, Core, World},
-    slot::Run,
+    slot::{Run, Slot},
     start,
     unit::{Unit, probe},
 };
@@ -181,7 +181,11 @@ impl Core {
         self.feed_run(now, id, |incarnation| Input::Spawned { incarnation });
         if let Some(unit) = self.units.get_mut(&name) {
             unit.sync_endpoint(ordinal, &self.world, "started");
-            if unit.slots.get(&ordinal).is_some_and(|slot| slot.stop_at.is_some()) {
+            // It may have been put off while it was started.
+            let is_bound = |slot: &Slot| {
+                slot.stop_at.is_some() || slot.run.as_ref().is_some_and(|run| run.stop_at.is_some())
+            };
+            if unit.slots.get(&ordinal).is_some_and(is_bound) {
                 unit.tell_stop_at(&self.world, ordinal);
             }
         }

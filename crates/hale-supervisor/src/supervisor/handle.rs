@@ -155,12 +155,16 @@ impl SupervisorHandle {
 
     /// Puts off when placed replicas are to be ended (S9), by name; `None`: no longer at all. Cheap: to be called with each
     /// acknowledged beat. One whose moment has come is not brought back by this, only by
-    /// [`SupervisorHandle::assign`]: another node may have it.
+    /// [`SupervisorHandle::assign`]: another node may have it. Returns
+    /// the names of those.
     ///
     /// # Errors
     /// [`SupervisorError::Closed`].
-    pub async fn set_stop_at(&self, all: Vec<(String, Option<Time>)>) -> Result<(), SupervisorError> {
-        self.commands.send(Command::StopAt { all }).await.map_err(|_| SupervisorError::Closed)
+    pub async fn set_stop_at(
+        &self,
+        all: Vec<(String, Option<Time>)>,
+    ) -> Result<Vec<String>, SupervisorError> {
+        self.ask(|answer| Command::StopAt { all, answer }).await
     }
 
     /// Tells what goes on with the replicas of a workload on other nodes (H20). It holds until it is told otherwise,

@@ -57,6 +57,8 @@ pub(super) struct Run {
     /// What it was started with; a changed declaration takes effect at the next start.
     pub(super) spec: Arc<Workload>,
     pub(super) ports: BTreeMap<String, u16>,
+    /// When its runtime was told at its start to end it, and with which grace (S9).
+    pub(super) stop_at: Option<(Time, std::time::Duration)>,
     /// What came of the start, once known.
     pub(super) started: Option<Started>,
     pub(super) started_at: Option<Timestamp>,
@@ -145,6 +147,7 @@ impl Run {
             notified: BTreeMap::new(),
             failed: false,
             hurried: false,
+            stop_at: None,
         }
     }
 

@@ -29,11 +29,13 @@ pub(super) fn spawn(unit: &mut Unit, world: &World, ordinal: u32, incarnation: I
     let id = InstanceId { replica: slot.name.clone(), generation: slot.generation, incarnation };
     let ports = world.ports.assign(&slot.name, &spec.ports);
     let known = ports.as_ref().cloned().unwrap_or_default();
-    slot.run = Some(Run::new(id.clone(), Arc::clone(&spec), known));
+    let stop = &spec.policy.stop;
+    let stop_at = slot.stop_at.map(|at| (at + stop.drain, stop.grace));
+    slot.run = Some(Run { stop_at, ..Run::new(id.clone(), Arc::clone(&spec), known) });
     let (runtime, back) = (Arc::clone(&world.runtime), world.back.clone());
     tokio::spawn(async move {
         let result = match ports {
-            Ok(ports) => runtime.start(Launch { id: id.clone(), workload: spec, ports }).await,
+            Ok(ports) => runtime.start(Launch { id: id.clone(), workload: spec, ports, stop_at }).await,
             Err(error) => Err(error),
         };
         // An error means that the supervisor is gone.

@@ -115,7 +115,7 @@ impl Node {
         let outcomes: Arc<dyn Outcomes> = Arc::clone(&spool) as _;
         let events: Arc<dyn Spool> = Arc::clone(&spool) as _;
         let reports = Reports::new(&name, Arc::clone(&metrics), events, outcomes, None);
-        let reached = args.address.unwrap_or_else(|| own_address(&args.server));
+        let reached = args.address.map_or_else(|| own_address(dir, &args.server), Ok)?;
         let runtime = ProcessRuntime::connect(keeper, process_options(args, reached)).await;
         let process =
             runtime.map_err(|error| Failure::failed(format!("the keeper does not answer: {error}")))?;
@@ -131,8 +131,7 @@ impl Node {
         let (supervisor, targets) = supervise(args, &name, dir, &runtime, told)?;
         let runtimes = runtime.watch().await;
         let identity = identity(args, &name, version, reached, dir)?;
-        let first_version = first_version(&dir.path)
-            .map_err(|error| Failure::failed(format!("can't write to {}: {error}", dir.path.display())))?;
+        let first_version = first_version(&dir.path);
         let used = runtime.clone();
         let agent = Agent::start(AgentOptions {
             runtimes: Some(runtimes),
@@ -185,7 +184,7 @@ impl Node {
         }
         // Written before it is told: what is told is read back from there.
         let _ = tokio::time::timeout(LAST_WRITES, self.spool.flush()).await;
-        let away = if args.stop_replicas { Duration::ZERO } else { args.away };
+        let away = (!args.stop_replicas).then_some(args.away);
         self.agent.leave(why, away).await;
         if tokio::time::timeout(LAST_WRITES, self.spool.close()).await.is_err() {
             tracing::error!("the last events could not be written in time");
@@ -323,29 +322,49 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The address that this machine reaches a server from; nothing is sent for it.
-fn own_address(servers: &[String]) -> IpAddr {
-    let reach = |server: &String| -> Option<IpAddr> {
-        let rest = server.split_once("://")?.1;
-        let host = rest.split('/').next()?;
-        let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-            host.to_owned()
-        } else {
-            format!("{host}:443")
-        };
-        let to = with_port.to_socket_addrs().ok()?.next()?;
-        let any: IpAddr =
-            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect(to).ok()?;
-        socket.local_addr().ok().map(|it| it.ip())
-    };
-    servers.iter().find_map(reach).unwrap_or_else(|| {
-        tracing::warn!(
-            "can't tell where this node's replicas are reached: on this machine alone (--address says where)"
-        );
-        Ipv4Addr::LOCALHOST.into()
+/// The file in the data directory that keeps where replicas of this node were reached last.
+const ADDRESS_FILE: &str = "address";
+
+/// Where replicas of this node are reached, unless it is told: the address that this machine reaches a server from. It is
+/// kept, for an agent that starts before its network does.
+///
+/// # Errors
+/// It can't be told, and never could.
+fn own_address(dir: &DataDir, servers: &[String]) -> Result<IpAddr, Failure> {
+    let file = dir.join(ADDRESS_FILE);
+    if let Some(found) = servers.iter().find_map(|server| reaches(server)) {
+        // Not worth more than a line: it is found again as a rule.
+        if let Err(error) = std::fs::write(&file, found.to_string()) {
+            tracing::warn!(path = %file.display(), %error, "can't keep where this node's replicas are reached");
+        }
+        return Ok(found);
+    }
+    let kept = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+    kept.inspect(|address| {
+        tracing::warn!(%address, "no way to a server yet: replicas are taken to be reached where they were last");
     })
+    .ok_or_else(|| {
+        Failure::failed(
+            "can't tell where this node's replicas are reached: there is no way to any server yet; `--address` says where",
+        )
+    })
+}
+
+/// The address that this machine reaches a server from; nothing is sent for it.
+fn reaches(server: &str) -> Option<IpAddr> {
+    let rest = server.split_once("://")?.1;
+    let host = rest.split('/').next()?;
+    let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        host.to_owned()
+    } else {
+        format!("{host}:443")
+    };
+    let to = with_port.to_socket_addrs().ok()?.next()?;
+    let any: IpAddr =
+        if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(to).ok()?;
+    socket.local_addr().ok().map(|it| it.ip())
 }
 
 #[cfg(test)]
@@ -353,9 +372,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_on_this_machine_is_reached_from_this_machine() {
-        let servers = ["nonsense".to_owned(), "http://127.0.0.1:7450".to_owned()];
-        assert_eq!(own_address(&servers), IpAddr::V4(Ipv4Addr::LOCALHOST));
-        assert_eq!(own_address(&["https://host.invalid".to_owned()]), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    fn where_a_node_is_reached_is_found_or_known_from_before_or_asked_for() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = DataDir::take(temporary.path()).unwrap();
+        let nowhere = ["nonsense".to_owned(), "https://host.invalid".to_owned()];
+        let Err(Failure::Failed(why)) = own_address(&dir, &nowhere) else {
+            panic!("there is no way to a server")
+        };
+        assert!(why.contains("--address"), "{why}");
+        let here = ["nonsense".to_owned(), "http://127.0.0.1:7450".to_owned()];
+        for servers in [&here, &nowhere] {
+            assert_eq!(own_address(&dir, servers).unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
     }
 }

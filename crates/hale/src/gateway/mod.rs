@@ -33,7 +33,7 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<(), Failure> {
 }
 
 async fn serve(args: &GatewayArgs) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::of_service()?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry).with_server(&mut registry);
     let (catalog, end) = (Catalog::default(), CancellationToken::new());

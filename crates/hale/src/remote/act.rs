@@ -8,7 +8,7 @@ use hale_api::{
 use super::{block, client, find};
 use crate::{
     cli::{ActArgs, PauseArgs, ResumeArgs},
-    failure::Failure,
+    failure::{Failure, say},
 };
 
 /// Restart, stop or start.
@@ -21,7 +21,7 @@ pub(crate) fn run(verb: Verb, args: &ActArgs) -> Result<(), Failure> {
         let request = ActionRequest { reason: said(&args.reason), ..asked() };
         let operation = ask(&client, &args.name, verb, &request).await?;
         if args.no_wait {
-            tell(&format!("asked to {} {}", verb.as_str(), args.name));
+            say(&format!("asked to {} {}", verb.as_str(), args.name));
             return Ok(());
         }
         follow(&client, operation).await
@@ -46,7 +46,7 @@ pub(crate) fn pause(args: &PauseArgs) -> Result<(), Failure> {
             Some(lasting) => format!("for {}", describe::duration(lasting)),
             None => format!("until `hale resume {}`", args.name),
         };
-        tell(&format!("{what}{} is paused {until}", args.name));
+        say(&format!("{what}{} is paused {until}", args.name));
         Ok(())
     })
 }
@@ -60,7 +60,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
         let request = ActionRequest { probe: args.probe, ..asked() };
         ask(&client(&args.server)?, &args.name, Verb::Resume, &request).await?;
         let what = args.probe.map(|it| format!("the {it} probe of ")).unwrap_or_default();
-        tell(&format!("{what}{} goes on", args.name));
+        say(&format!("{what}{} goes on", args.name));
         Ok(())
     })
 }
@@ -87,13 +87,7 @@ async fn follow(client: &Client, mut operation: Operation) -> Result<(), Failure
         for (told, step) in told.iter_mut().zip(&operation.steps) {
             if *told != step.state {
                 *told = step.state;
-                tell(&line(
-                    operation.verb,
-                    &step.name,
-                    step.state,
-                    step.took_seconds,
-                    step.detail.as_deref(),
-                ));
+                say(&line(operation.verb, &step.name, step.state, step.took_seconds, step.detail.as_deref()));
             }
         }
         match operation.state {
@@ -126,10 +120,4 @@ fn line(verb: Verb, name: &str, state: StepState, took: Option<f64>, detail: Opt
         }
         StepState::Failed => format!("{name}: failed: {}", detail.unwrap_or("no reason is known")),
     }
-}
-
-/// Progress: beside the data, of which there is none here (C6).
-#[expect(clippy::print_stderr, reason = "progress goes to standard error")]
-fn tell(text: &str) {
-    eprintln!("{text}");
 }

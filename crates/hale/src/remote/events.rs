@@ -13,7 +13,7 @@ use owo_colors::OwoColorize;
 use super::{block, client, output_closed, table::of_severity};
 use crate::{
     cli::{EventsArgs, Format},
-    failure::Failure,
+    failure::{Failure, say},
     output,
 };
 
@@ -68,7 +68,6 @@ pub(super) async fn list(client: &Client, mut query: EventQuery, format: Format)
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "a note beside the data")]
 async fn follow(args: &EventsArgs, query: EventQuery) -> Result<(), Failure> {
     let mut events = client(&args.server)?.follow(query).await?;
     let printer = Printer::new(args.output.output);
@@ -85,7 +84,7 @@ async fn follow(args: &EventsArgs, query: EventQuery) -> Result<(), Failure> {
                 out.flush()?;
             }
             Followed::Reset => {
-                eprintln!("note: the stream is shorter than that; it is told from its beginning")
+                say("note: the stream is shorter than that; it is told from its beginning");
             }
         }
     }

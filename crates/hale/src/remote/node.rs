@@ -5,7 +5,7 @@ use hale_api::nodes::NodeVerb;
 use super::{block, client, get};
 use crate::{
     cli::{NodeArgs, NodeCommand},
-    failure::Failure,
+    failure::{Failure, say},
 };
 
 /// Runs the command.
@@ -19,13 +19,13 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
             NodeCommand::List(it) => get::list(&client(&it.server)?, "nodes", None, it.output.output).await,
             NodeCommand::Delete(it) => {
                 client(&it.server)?.delete_node(&it.name).await?;
-                tell(&format!("{} is forgotten", it.name));
+                say(&format!("{} is forgotten", it.name));
                 Ok(())
             }
             NodeCommand::Cordon(it) | NodeCommand::Drain(it) | NodeCommand::Uncordon(it) => {
                 let verb = verb.unwrap_or(NodeVerb::Cordon);
                 client(&it.server)?.node(&it.name, verb, &it.reason).await?;
-                tell(&match verb {
+                say(&match verb {
                     NodeVerb::Cordon => format!("{} is cordoned: no new replicas are placed on it", it.name),
                     NodeVerb::Drain => format!("{} is drained: what is on it is moved elsewhere", it.name),
                     NodeVerb::Uncordon => format!("{} is open again", it.name),
@@ -34,9 +34,4 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
             }
         }
     })
-}
-
-#[expect(clippy::print_stderr, reason = "a note beside the data")]
-fn tell(text: &str) {
-    eprintln!("{text}");
 }

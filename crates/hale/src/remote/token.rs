@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::{Format, TokenArgs, TokenCommand},
-    failure::Failure,
+    failure::{Failure, say},
     output,
 };
 
@@ -39,14 +39,14 @@ pub(crate) fn run(args: &TokenArgs) -> Result<(), Failure> {
             }
             TokenCommand::Revoke(it) => {
                 client(&it.server)?.revoke_token(&it.id).await?;
-                tell(&format!("{} is revoked", it.id));
+                say(&format!("{} is revoked", it.id));
                 Ok(())
             }
             TokenCommand::Rotate(it) => {
                 let request = RotateRequest { grace_seconds: it.grace.as_secs_f64() };
                 show_new(&client(&it.server)?.rotate_token(&it.id, &request).await?, it.output.output)?;
                 if !it.grace.is_zero() {
-                    tell(&format!("the one before is taken for {} more", describe::duration(it.grace)));
+                    say(&format!("the one before is taken for {} more", describe::duration(it.grace)));
                 }
                 Ok(())
             }
@@ -59,7 +59,7 @@ fn show_new(token: &NewToken, format: Format) -> Result<(), Failure> {
     output::write_value(token, format, |out| writeln!(out, "{}", token.token))?;
     if format == Format::Table {
         let whose = token.node.as_deref().map(|it| format!(" for {it}")).unwrap_or_default();
-        tell(&format!("token {} of role {}{whose}; it is shown this once", token.id, token.role.as_str()));
+        say(&format!("token {} of role {}{whose}; it is shown this once", token.id, token.role.as_str()));
     }
     Ok(())
 }
@@ -89,9 +89,4 @@ pub(super) fn table(tokens: &[Token]) -> Table {
 
 fn span(from: Timestamp, to: Timestamp) -> String {
     describe::duration(to.duration_since(from).try_into().unwrap_or_default())
-}
-
-#[expect(clippy::print_stderr, reason = "a note beside the data")]
-fn tell(text: &str) {
-    eprintln!("{text}");
 }

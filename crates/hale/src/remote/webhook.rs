@@ -9,7 +9,7 @@ use hale_model::event::Severity;
 use super::{block, client};
 use crate::{
     cli::{OutputArgs, ServerArgs, parse_event_type},
-    failure::Failure,
+    failure::{Failure, say},
     output,
 };
 
@@ -123,7 +123,7 @@ pub(crate) fn run(args: &WebhookArgs) -> Result<(), Failure> {
             }
             Webhooks::Delete(args) => {
                 client(&args.server)?.delete_webhook(&args.name).await?;
-                tell(&format!("webhook {} is gone", args.name));
+                say(&format!("webhook {} is gone", args.name));
                 Ok(())
             }
             Webhooks::Pause(args) => {
@@ -147,7 +147,7 @@ pub(crate) fn run(args: &WebhookArgs) -> Result<(), Failure> {
             Webhooks::Replay(args) => {
                 let request = ReplayRequest { events: args.events.clone() };
                 let one = client(&args.server)?.replay_webhook(&args.name, &request).await?;
-                tell(&format!("{} events are sent to {} again", one.replaying, one.name));
+                say(&format!("{} events are sent to {} again", one.replaying, one.name));
                 show(&one, args.output)
             }
         }
@@ -173,9 +173,9 @@ async fn create(args: &CreateArgs) -> Result<(), Failure> {
         allow_private: args.allow_private,
     };
     let WebhookMade { webhook, secret, created } = client(&args.server)?.put_webhook(&request).await?;
-    tell(&format!("webhook {} is {}", webhook.name, if created { "made" } else { "changed" }));
+    say(&format!("webhook {} is {}", webhook.name, if created { "made" } else { "changed" }));
     if let (true, Some(_)) = (created && args.secret_file.is_none(), &secret) {
-        tell("its secret is shown this once; the receiver needs it to check signatures");
+        say("its secret is shown this once; the receiver needs it to check signatures");
     }
     let made = WebhookMade { webhook, secret, created };
     output::write_value(&made, args.output.output, |out| match &made.secret {
@@ -224,10 +224,4 @@ fn show(one: &Webhook, output: OutputArgs) -> Result<(), Failure> {
         }
         Ok(())
     })
-}
-
-/// Beside the data (C6).
-#[expect(clippy::print_stderr, reason = "progress goes to standard error")]
-fn tell(text: &str) {
-    eprintln!("{text}");
 }

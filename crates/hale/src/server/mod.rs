@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 async fn serve(args: &ServeArgs, dir: &DataDir) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::of_service()?;
     let server = Server::start(args, dir).await?;
     let signal = signals.next().await;
     tracing::info!(signal, "ending");

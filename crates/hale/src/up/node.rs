@@ -71,7 +71,7 @@ const SPOOL: usize = 100_000;
 /// # Errors
 /// A part that can't be started; nothing is left running then.
 pub(super) async fn run(args: &UpArgs, files: Files, dir: &DataDir, keeper: Launched) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::of_service()?;
     let node = Node::start(args, files, dir, keeper).await?;
     let signal = signals.next().await;
     let supervisor = node.supervisor.clone();
@@ -170,7 +170,7 @@ impl Node {
         self.reports.tell(EventData::NodeStopping(NodeStopping { reason: why.to_owned() }));
         self.supervisor.shutdown(false).await;
         self.traffic.close().await;
-        self.agent.leave(why, Duration::ZERO).await;
+        self.agent.leave(why, None).await;
         self.cluster.stop().await;
         if tokio::time::timeout(LAST_WRITES, self.store.close()).await.is_err() {
             tracing::error!("the last events could not be written in time");
@@ -254,8 +254,7 @@ impl Room<'_> {
         });
         counted.watch(checks.prober, targets.statuses());
         reports.tell(EventData::NodeStarted(NodeStarted { version: env!("CARGO_PKG_VERSION").into() }));
-        let first_version = hale_agent::first_version(&dir.path)
-            .map_err(|error| Failure::failed(format!("can't write in {}: {error}", dir.path.display())))?;
+        let first_version = hale_agent::first_version(&dir.path);
         let used = runtime.clone();
         let agent = Agent::start(AgentOptions {
             runtimes: None,
