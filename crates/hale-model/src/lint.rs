@@ -73,7 +73,12 @@ pub fn lint(workload: &Workload) -> Vec<Warning> {
     }
     if let Some(after) = workload.disconnect.stop_after.filter(|after| *after < THREE_BEATS) {
         let message = format!("with {after:?}, a beat or two that are late stop replicas that run well");
-        warn("stop_after_short", "disconnect.stopAfter", message, "a server takes a node for lost after 15s, too");
+        warn(
+            "stop_after_short",
+            "disconnect.stopAfter",
+            message,
+            "a server takes a node for lost after 15s, too",
+        );
     }
     if let Run::Container(container) = &workload.run {
         lint_container(container, &mut warn);

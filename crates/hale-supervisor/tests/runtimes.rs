@@ -56,7 +56,7 @@ impl Runtime for Named {
 fn launch(it: Workload) -> Launch {
     let replica = it.replica_name(0);
     let id = InstanceId { replica, generation: Generation(1), incarnation: Incarnation(1) };
-    Launch { id, workload: Arc::new(it), ports: Default::default() }
+    Launch { id, workload: Arc::new(it), ports: Default::default(), stop_at: None }
 }
 
 #[tokio::test]

@@ -148,6 +148,7 @@ pub(crate) fn launch(it: &Workload, incarnation: u64) -> Launch {
         id: id(&it.replica_name(0), incarnation),
         workload: Arc::new(it.clone()),
         ports: ports.collect(),
+        stop_at: None,
     }
 }
 
