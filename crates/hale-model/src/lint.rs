@@ -83,6 +83,11 @@ pub fn lint(workload: &Workload) -> Vec<Warning> {
     if let Run::Container(container) = &workload.run {
         lint_container(container, &mut warn);
     }
+    lint_service(workload, &mut warn);
+    all
+}
+
+fn lint_service(workload: &Workload, warn: &mut impl FnMut(&'static str, &str, String, &str)) {
     if let (Some(service), Run::Container(container)) = (&workload.service, &workload.run)
         && container.network.as_deref() != Some("host")
         && matches!(container.from, ContainerFrom::Image { .. })
@@ -101,7 +106,6 @@ pub fn lint(workload: &Workload) -> Vec<Warning> {
             warn("no_effect", "service.slowStartSeconds", message, "leave it out");
         }
     }
-    all
 }
 
 fn lint_container(container: &Container, warn: &mut impl FnMut(&'static str, &str, String, &str)) {

@@ -110,18 +110,21 @@ fn place(raw: &mut RawHttpGet, whole: Span, what: &str, ports: &Ports, cx: &Cx<'
             );
             None
         }
-        Field::Absent => {
-            let tls = raw.scheme.as_set().is_some_and(|at| at.value == RawScheme::Https);
-            let host = host(std::mem::take(&mut raw.host), whole, what, ports, cx);
-            let path = match std::mem::take(&mut raw.path) {
-                Field::Set(at) => path(&at, what, cx),
-                _ if ports.is_template() => crate::list::DEFAULT_PATH.to_owned(),
-                _ => "/".to_owned(),
-            };
-            let port = ports.read(std::mem::take(&mut raw.port), whole, &format!("{what}port"), cx)?;
-            Some(Place { tls, host, port, path })
-        }
+        Field::Absent => parts(raw, whole, what, ports, cx),
     }
+}
+
+/// The place that scheme, host, port and path name.
+fn parts(raw: &mut RawHttpGet, whole: Span, what: &str, ports: &Ports, cx: &Cx<'_>) -> Option<Place> {
+    let tls = raw.scheme.as_set().is_some_and(|at| at.value == RawScheme::Https);
+    let host = host(std::mem::take(&mut raw.host), whole, what, ports, cx);
+    let path = match std::mem::take(&mut raw.path) {
+        Field::Set(at) => path(&at, what, cx),
+        _ if ports.is_template() => crate::list::DEFAULT_PATH.to_owned(),
+        _ => "/".to_owned(),
+    };
+    let port = ports.read(std::mem::take(&mut raw.port), whole, &format!("{what}port"), cx)?;
+    Some(Place { tls, host, port, path })
 }
 
 fn path(at: &At<Text>, what: &str, cx: &Cx<'_>) -> String {
