@@ -71,10 +71,10 @@ pub(crate) async fn find(config: Option<&Path>, image: &str) -> Result<Option<Do
     };
     let file: File = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let registry = registry(image);
-    if let Some(helper) = file.cred_helpers.get(registry).or(file.creds_store.as_ref()) {
-        if let Some(found) = ask_helper(&format!("docker-credential-{helper}"), registry).await? {
-            return Ok(Some(found));
-        }
+    if let Some(helper) = file.cred_helpers.get(registry).or(file.creds_store.as_ref())
+        && let Some(found) = ask_helper(&format!("docker-credential-{helper}"), registry).await?
+    {
+        return Ok(Some(found));
     }
     let same = |name: &String| name == registry || host_of(name) == host_of(registry);
     let Some((_, auth)) = file.auths.iter().find(|(name, _)| same(name)) else { return Ok(None) };

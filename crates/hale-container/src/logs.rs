@@ -253,10 +253,7 @@ impl Shared {
             let engine = tokio::select! {
                 engine = self.link.next_engine() => engine,
                 // There may never be one again.
-                () = live.ended.cancelled() => match timeout(CALL, self.link.next_engine()).await {
-                    Ok(engine) => engine,
-                    Err(_) => None,
-                },
+                () = live.ended.cancelled() => timeout(CALL, self.link.next_engine()).await.unwrap_or_default(),
             };
             let Some(engine) = engine else { return };
             let before = cursor;

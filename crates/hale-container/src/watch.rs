@@ -187,7 +187,7 @@ impl Shared {
                 continue;
             }
             let listed = running.get(container.as_str());
-            let runs = listed.is_some_and(|it| it.state.is_some_and(|state| is_running(&state.to_string())));
+            let runs = listed.is_some_and(|it| it.state.is_some_and(|state| is_running(state.as_ref())));
             if !runs || anew || health_of(listed.copied()).is_some_and(|it| live.healthy != Some(it)) {
                 asked.push((id.clone(), container.clone()));
             }

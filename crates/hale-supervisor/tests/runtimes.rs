@@ -1,7 +1,5 @@
 //! Two runtimes as one.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
-
 use std::{sync::Arc, time::Duration};
 
 use hale_health::{Exit, Generation, Incarnation};
