@@ -104,7 +104,7 @@ fn containers_are_probed_and_restarted_as_processes_are() {
     let restarted = &up.wait_events("replica.restarted", "web-0", 1)[0];
     assert!(restarted["data"]["reason"].as_str().unwrap().contains("liveness"), "{restarted:#}");
     let explained = up.ok(&["explain", "web-0"]);
-    assert!(explained.contains("http_status") && explained.contains("503"), "{explained}");
+    assert!(explained.contains("status_mismatch") && explained.contains("503"), "{explained}");
 
     docker.inside(&worker, "touch /tmp/stuck");
     let worker = up.wait_replica("worker-0", "restarted by its exec probe", |it| {

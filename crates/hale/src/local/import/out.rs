@@ -153,7 +153,13 @@ fn scalar(text: &str) -> String {
     if begins && !number && text.chars().all(fine) && !means_more.contains(&lower.as_str()) {
         text.to_owned()
     } else {
-        serde_json::Value::from(text).to_string()
+        // YAML asks for more to be escaped than JSON does.
+        let quoted = serde_json::Value::from(text).to_string();
+        let escaped = |c: char| match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        };
+        quoted.chars().map(escaped).collect()
     }
 }
 

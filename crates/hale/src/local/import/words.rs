@@ -62,10 +62,10 @@ fn take_apart(line: &str, bare: bool) -> Words {
             },
             c if c.is_whitespace() => words.extend(word.take()),
             '#' if word.is_none() && !bare => break,
-            '|' | '&' | ';' | '<' | '>' | '(' | ')' | '$' | '`' | '*' | '?' | '[' | '~' => {
+            '|' | '&' | ';' | '<' | '>' | '(' | ')' | '$' | '`' | '*' | '?' | '[' | '~' if !bare => {
                 return Words::Shell;
             }
-            '=' if words.is_empty() => return Words::Shell,
+            '=' if words.is_empty() && !bare => return Words::Shell,
             c => word.get_or_insert_default().push(c),
         }
     }
