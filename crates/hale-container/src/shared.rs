@@ -17,7 +17,10 @@ use hale_supervisor::{
     runtime::{InstanceId, RuntimeEvent, SpawnError, Surroundings},
 };
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::sleep,
+};
 
 use crate::{
     error::CallError,
@@ -39,6 +42,10 @@ pub(crate) const WORK: Duration = Duration::from_secs(60);
 
 /// Containers that are started at once; more only make each slower.
 const STARTS: usize = 8;
+
+/// How often an engine is asked again that names a state between two others, and the pause before.
+const BETWEEN_STATES: u32 = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Everything.
 #[derive(Debug)]
@@ -106,17 +113,25 @@ impl Shared {
 
     /// One container as it is now; `None`: there is none.
     pub(crate) async fn inspect(&self, container: &str) -> Result<Option<Facts>, CallError> {
-        let found = self
-            .link
-            .call(CALL, |docker| {
-                let container = container.to_owned();
-                async move { docker.inspect_container(&container, None).await }
-            })
-            .await;
-        match found {
-            Ok(found) => Ok(Some(Facts::of(found))),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+        let mut tries = BETWEEN_STATES;
+        loop {
+            let found = self
+                .link
+                .call(CALL, |docker| {
+                    let container = container.to_owned();
+                    async move { docker.inspect_container(&container, None).await }
+                })
+                .await;
+            match found {
+                Ok(found) => return Ok(Some(Facts::of(found))),
+                Err(error) if error.is_not_found() => return Ok(None),
+                // Podman's word for one that has ended and is not cleaned up yet, which Docker does not have.
+                Err(error) if tries > 0 && error.to_string().contains("unknown variant `stopped`") => {
+                    tries -= 1;
+                    sleep(LOOK_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Checks inside containers, and images from a registry.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
+
 mod support;
 
 use std::{

@@ -2,6 +2,8 @@
 //!
 //! An agent that is killed does nothing more: here its runtime (of tokio) is dropped with everything in it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
+
 mod support;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};

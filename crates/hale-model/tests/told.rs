@@ -153,6 +153,7 @@ fn one_of_each() -> Vec<EventData> {
             probe: ProbeKind::Liveness,
             detail: "too many open files".into(),
         }),
+        EventData::ReplicaOutOfMemory(ReplicaOutOfMemory { instance: i(), limit_bytes: Some(64 << 20) }),
         EventData::WorkloadApplied(WorkloadApplied { change: "created".into(), replicas: 2 }),
         EventData::TargetProbeFailed(TargetProbeFailed {
             consecutive_failures: 3,

@@ -292,7 +292,7 @@ async fn what_a_restored_database_has_forgotten_is_taken_in() {
     server.apply(WEB).await;
     let cluster = server.cluster.snapshot().cluster.clone().unwrap();
     let mut record = (*cluster.record).clone();
-    record.epoch = 2;
+    (record.epoch, record.last_generation, record.adoptable_below) = (2, 1000, 1000);
     let write = Write { changes: vec![Change::Put(Record::Cluster(record.clone()))], guards: Vec::new() };
     let committed = server.store.write(write).await.unwrap();
     server.cluster.caught_up(committed.revision).await;
@@ -303,6 +303,12 @@ async fn what_a_restored_database_has_forgotten_is_taken_in() {
     assert_eq!(agent.welcome.epoch, 2);
     agent.tell(of(vec![replica(40, 0, 1, true)])).await;
     server.until("what it reports is kept", |it| it.observed.get(40).is_some()).await;
+
+    // Nor is one believed that claims the time before, under a number that can't have been given then.
+    let liar = proto::Register { cluster: record.id.clone(), epoch: 1, ..register("n3") };
+    let mut agent = Agent::connect(&server, liar).await.unwrap();
+    agent.beat(of(vec![replica(1000, 1, 1, true)])).await;
+    assert_eq!(agent.ack(|it| !it.rejected.is_empty()).await.rejected[0].code, "unknown");
 
     // One of this epoch that makes generations up is not believed.
     let now = proto::Register { cluster: record.id, epoch: 2, ..register("n2") };

@@ -214,17 +214,10 @@ impl Room<'_> {
         token: String,
         metrics: &mut MetricsRegistry,
     ) -> Result<(AgentHandle, SupervisorHandle, Arc<Reports>), Failure> {
-        let Self { args, dir, runtime, traffic, screen, store } = self;
         let counted = Arc::new(AgentMetrics::register(metrics));
-        let outside = Outside { screen: Arc::clone(screen) };
         let instance = format!("{}-{}", std::process::id(), Timestamp::now().as_nanosecond());
-        let reports = Reports::new(
-            &args.node,
-            Arc::clone(&counted),
-            Arc::new(MemorySpool::new(&instance, SPOOL)),
-            Arc::new(Recorded { store: store.clone() }),
-            Some(Arc::new(outside)),
-        );
+        let reports = self.reports(&instance, &counted);
+        let Self { args, dir, runtime, traffic, store, .. } = self;
         let sink: Arc<dyn Sink> = Arc::clone(&reports) as _;
         let checks = Checks::start(&EngineOptions::new(tokio::runtime::Handle::current()))
             .map_err(|error| Failure::failed(format!("can't start probing: {error}")))?;
@@ -274,6 +267,18 @@ impl Room<'_> {
         })
         .await;
         Ok((agent, supervisor, reports))
+    }
+
+    /// Who is told what happens here: the screen, the record of this process, and the agent.
+    fn reports(&self, instance: &str, counted: &Arc<AgentMetrics>) -> Arc<Reports> {
+        let outside = Outside { screen: Arc::clone(self.screen) };
+        Reports::new(
+            &self.args.node,
+            Arc::clone(counted),
+            Arc::new(MemorySpool::new(instance, SPOOL)),
+            Arc::new(Recorded { store: self.store.clone() }),
+            Some(Arc::new(outside)),
+        )
     }
 }
 
