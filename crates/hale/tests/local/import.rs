@@ -99,7 +99,7 @@ fn every_way_to_write_a_thing_in_a_compose_file_is_understood() {
         ),
         ("ports: [{target: 80, published: 8000-9000}]", "port: 80, hostPort: 0}]", "one of a range"),
         ("ports: [\"8000-8001:80\"]", "", "not understood"),
-        ("volumes: [\"~/x:/x\"]", "volumes: [\"/home/me/x:/x\"]", ""),
+        ("volumes: [\"~/x:/x\"]", "volumes: [\"/srv/me/x:/x\"]", ""),
         ("volumes: [\"data:/x:z,ro\"]", "volumes: [\"p_data:/x:ro\"]", "the option z is not carried over"),
         ("volumes: [{type: bind, source: ./a, target: /a, read_only: true}]", "volumes: [\"./a:/a:ro\"]", ""),
         ("command: echo 'a b' c", "args: [echo, \"a b\", c]", ""),
@@ -132,7 +132,7 @@ fn every_way_to_write_a_thing_in_a_compose_file_is_understood() {
         for name in ["B", "C", "NOWHERE"] {
             command.env_remove(name);
         }
-        let done = run(command.args(["import", "compose", "-"]).env("HOME", "/home/me").write_stdin(text));
+        let done = run(command.args(["import", "compose", "-"]).env("HOME", "/srv/me").write_stdin(text));
         assert_eq!(done.code, 0, "{line}: {}\n{}", done.out, done.err);
         assert!(done.out.replace('\n', " ").contains(expected), "{line}: {}", done.out);
         match noted {
