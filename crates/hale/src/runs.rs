@@ -74,7 +74,8 @@ impl Runs {
             names
         };
         let container = Arc::clone(&self.container);
-        let mut there = container.answers().await;
+        // An engine that hangs keeps no agent from its start.
+        let mut there = tokio::time::timeout(LOOK_EVERY, container.answers()).await.unwrap_or(false);
         let (tell, told) = watch::channel(names(there));
         tokio::spawn(async move {
             let mut missed = 0;
