@@ -3,7 +3,6 @@
 //! One task owns the [`Tracker`] and talks to one server at a time. What it hears is bounded and looked at before it is
 //! believed: a server that is slow, absent or talks nonsense costs a reconnection, never the node.
 
-mod backoff;
 mod beat;
 mod dial;
 mod end;
@@ -12,18 +11,23 @@ mod register;
 mod session;
 mod skew;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
+use hale_health::{Backoff, BackoffPolicy};
 use hale_supervisor::{clock::Clock, supervisor::SupervisorHandle};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 pub(crate) use self::dial::chain;
-use self::{backoff::Backoff, end::End, skew::Skew};
 pub use self::{
     dial::{Connector, DialError, Dialed, Remote},
     register::Identity,
 };
+use self::{end::End, skew::Skew};
 use crate::{
     asks::Asks,
     desired::{View, Word},
@@ -40,6 +44,14 @@ const MOST_NAMED: usize = 16;
 
 /// A session that lasted so long was a good one: the next wait is short again.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
+
+/// The waits between attempts, spread so that many nodes do not come back together.
+const RECONNECT: BackoffPolicy = BackoffPolicy {
+    initial: Duration::from_secs(1),
+    max: Duration::from_secs(30),
+    multiplier: 2.0,
+    jitter: 0.5,
+};
 
 /// How often it is counted what waits while there is no server.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -121,7 +133,6 @@ pub(crate) struct Ends {
 impl Link {
     pub(crate) fn new(parts: Parts, ends: Ends, first_version: u64) -> Self {
         let servers = parts.connector.servers();
-        let backoff = Backoff::new(first_version);
         Self {
             parts,
             tracker: Tracker::new(first_version),
@@ -131,7 +142,7 @@ impl Link {
             reload: ends.reload,
             state: ends.state,
             acknowledged: ends.acknowledged,
-            backoff,
+            backoff: Backoff::new(),
             servers,
             next: 0,
             session: 0,
@@ -151,7 +162,7 @@ impl Link {
             let end = self.attempt(&server).await;
             self.parts.metrics.connected.set(0);
             if began.elapsed() >= GOOD_SESSION {
-                self.backoff.succeeded();
+                self.backoff.reset();
             }
             if matches!(end, End::Left) {
                 return;
@@ -197,17 +208,24 @@ impl Link {
                     "shutting_down" if self.servers.len() > 1 => Duration::ZERO,
                     "resync" => {
                         self.resync = true;
-                        Duration::ZERO.max(self.backoff.failed() / 4)
+                        self.failed() / 4
                     }
-                    _ => self.backoff.failed(),
+                    _ => self.failed(),
                 }
             }
             End::LostTrack => {
                 self.resync = true;
-                self.backoff.failed() / 4
+                self.failed() / 4
             }
-            _ => self.backoff.failed(),
+            _ => self.failed(),
         }
+    }
+
+    /// An attempt has failed: the wait before the next one.
+    fn failed(&mut self) -> Duration {
+        // The top 53 bits: as many as a number between 0 and 1 has.
+        let chance = (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64;
+        self.backoff.next(&RECONNECT, chance)
     }
 
     /// Waits before the next attempt; true: the agent leaves.

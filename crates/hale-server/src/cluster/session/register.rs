@@ -239,11 +239,7 @@ fn facts(register: &proto::Register) -> NodeFacts {
 pub(crate) fn check(register: &proto::Register) -> Result<(), Status> {
     let wrong = |what: String| Err(Status::invalid_argument(format!("not_allowed: {what}")));
     let name = &register.node;
-    let label = |it: &str| it.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    let edge = |it: Option<u8>| it.is_some_and(|b| b.is_ascii_alphanumeric());
-    if name.len() > 253
-        || !name.split('.').all(|it| label(it) && edge(it.bytes().next()) && edge(it.bytes().last()))
-    {
+    if !hale_model::file::is_node_name(name) {
         return wrong(format!(
             "{:?} is no name for a node: a DNS name in lower case is",
             crate::cluster::short(name)
