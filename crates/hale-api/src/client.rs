@@ -1,6 +1,7 @@
 //! The typed client.
 
 mod admin;
+mod kube;
 mod stream;
 mod webhooks;
 
@@ -25,6 +26,7 @@ use crate::{
     transport::Transport,
 };
 
+pub use kube::{AgentPush, AgentStream};
 pub use stream::{EventStream, Followed, LogStream};
 
 /// From the request to the head of its answer; long-polls are held for less.

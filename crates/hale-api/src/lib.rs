@@ -9,6 +9,7 @@ pub mod declare;
 pub mod endpoints;
 pub mod events;
 pub mod explain;
+pub mod kube;
 pub mod logs;
 mod ndjson;
 pub mod nodes;
@@ -24,7 +25,9 @@ mod transport;
 pub mod webhooks;
 pub mod wire;
 
-pub use client::{Client, ClientError, Collection, EventStream, Followed, LogStream, encode};
+pub use client::{
+    AgentPush, AgentStream, Client, ClientError, Collection, EventStream, Followed, LogStream, encode,
+};
 pub use hale_model as model;
 pub use hale_model::describe;
 pub use problem::{Code, Problem};

@@ -5,6 +5,7 @@
 //! that the node is connected to.
 
 mod access;
+mod kube;
 mod session;
 
 use std::{
@@ -23,6 +24,10 @@ use crate::{
 };
 
 pub use access::{DeadDelivery, Replay, Role, TokenRecord, WebhookCursor, WebhookRecord};
+pub use kube::{
+    DeploymentObjectRecord, DiagnosticsRecord, DiagnosticsStatus, HealthChange, HealthSummary,
+    KubeAgentRecord, KubeMode, KubeSeenRecord, ObjectHealthRecord, ResourceHealth, StackRecord,
+};
 pub use session::{SessionRecord, SessionState};
 
 /// A workload that is wanted.
