@@ -3,6 +3,7 @@
 //! Each measures beside a peer or a lower limit in the same run, because a ratio holds on a shared machine where a
 //! time does not. Each is one file of this folder with a `run`.
 
+mod containers;
 mod events;
 mod gateway;
 mod heartbeats;
@@ -37,6 +38,8 @@ enum Which {
     Gateway,
     /// CPU and memory of a thousand supervised replicas.
     Thousand,
+    /// CPU and memory of supervising containers.
+    Containers,
     /// What a beat costs, and how soon a change is durable and visible (O12).
     Heartbeats,
     /// Many readers of the event stream, and many events (O14).
@@ -57,6 +60,7 @@ const ALL: &[Bench] = &[
     (Which::Start, start::run),
     (Which::Gateway, gateway::run),
     (Which::Thousand, thousand::run),
+    (Which::Containers, containers::run),
     (Which::Heartbeats, heartbeats::run),
     (Which::Events, events::run),
     (Which::Placement, placement::run),
