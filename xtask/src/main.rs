@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check | test | coverage | docs | bench`.
+//! The project's own chores: `cargo xtask check | test | coverage | docs | deploy | bench | e2e-kubernetes`.
 //!
 //! What a contributor types is what CI runs: `.ci/run` calls `cargo xtask test` and nothing else.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks on its streams")]
@@ -6,7 +6,9 @@
 mod bench;
 mod check;
 mod coverage;
+mod deploy;
 mod docs;
+mod e2e_kubernetes;
 mod protos;
 mod run;
 mod test;
@@ -37,6 +39,10 @@ enum Chore {
     Coverage(coverage::Args),
     /// The chapters of the book that are written from the program.
     Docs(docs::Args),
+    /// deploy/kubernetes from the Helm charts; lints the charts and validates what they give.
+    Deploy(deploy::Args),
+    /// Tries hale against the cluster of the current kubeconfig, with workloads that are well and that are not.
+    E2eKubernetes(e2e_kubernetes::Args),
     /// The code of the wire's messages, from proto/.
     Protos(protos::Args),
     /// The benchmarks behind the figures in the documentation.
@@ -49,6 +55,8 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Coverage(args) => coverage::run(&args),
         Chore::Docs(args) => docs::run(&args),
+        Chore::Deploy(args) => deploy::run(&args),
+        Chore::E2eKubernetes(args) => e2e_kubernetes::run(&args),
         Chore::Protos(args) => protos::run(&args),
         Chore::Bench(args) => bench::run(&args),
     };

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must pass before a change lands.
 
 use crate::{
-    Outcome, check, docs, protos,
+    Outcome, check, deploy, docs, protos,
     run::{self, Stream},
     tools,
 };
@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         wrong.extend(documentation(&mut tally).err());
         wrong.extend(docs::run(&docs::Args::check()).err());
         wrong.extend(protos::run(&protos::Args::check()).err());
+        wrong.extend(deploy::run(&deploy::Args::check()).err());
     }
     println!();
     for message in &wrong {

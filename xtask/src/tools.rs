@@ -4,6 +4,8 @@
 //! elsewhere the message names the program, so that it can be installed by hand. Python's come from PyPI, into the
 //! target folder.
 
+pub(crate) mod helm;
+
 use std::{fs, process::Command};
 
 use crate::{Outcome, run};
@@ -64,7 +66,7 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
 
 /// Python's, for `cargo xtask test`: from PyPI, in an environment of their own in the target folder. What they need in
 /// turn is the newest that suits them.
-const PYTHON: &str = "openapi-spec-validator==0.9.0 schemathesis==4.32.5";
+const PYTHON: &str = "openapi-spec-validator==0.9.0 schemathesis==4.32.5 kubernetes-validate==1.37.0";
 
 /// Brings the Python programs that the tests run, unless they are there.
 pub(crate) fn python() -> Outcome {
