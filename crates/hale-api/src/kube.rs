@@ -4,12 +4,14 @@
 mod agents;
 mod diagnostics;
 mod health;
+mod replica;
 mod stacks;
 
 pub use agents::*;
 pub use diagnostics::*;
 pub use hale_model::cluster::{DiagnosticsStatus, HealthChange, HealthSummary, KubeMode, ResourceHealth};
 pub use health::*;
+pub use replica::*;
 pub use stacks::*;
 
 /// The largest set of manifests, and the largest result of diagnostics: 8 MiB.

@@ -11,6 +11,7 @@ mod expand;
 pub mod file;
 pub mod lint;
 pub mod list;
+pub mod mask;
 pub mod report;
 pub mod spec;
 pub mod status;

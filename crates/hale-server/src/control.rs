@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use futures_util::Stream;
-use hale_api::{logs::LogLine, operation::Verb, outcomes::ProbeHistory};
+use hale_api::{kube::ResourceUse, logs::LogLine, operation::Verb, outcomes::ProbeHistory};
 use hale_model::{
     ProbeKind,
     status::{Overview, WorkloadStatus},
@@ -69,6 +69,18 @@ pub trait Control: Send + Sync + 'static {
     fn placement<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, OrderError>> {
         let _ = name;
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// What the present run of a replica uses; `None` where that is not known, or does not run.
+    ///
+    /// # Errors
+    /// There is no such replica.
+    fn resource_use<'a>(
+        &'a self,
+        replica: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ResourceUse>, OrderError>> {
+        let _ = replica;
+        Box::pin(async { Ok(None) })
     }
 
     /// Whether what is behind this answers; the error says what does not (`/readyz`).

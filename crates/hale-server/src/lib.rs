@@ -19,6 +19,7 @@ mod openapi;
 mod operations;
 mod problems;
 pub mod registry;
+mod replica_diagnostics;
 mod routes;
 mod serve;
 mod stream;

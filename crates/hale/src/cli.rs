@@ -1,7 +1,9 @@
 //! What can be typed: every command, its options, their environment variables and defaults.
 
 mod admin;
+mod alone;
 mod kube;
+mod stack;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,7 +13,9 @@ use hale_model::{ProbeKind, Status, event::EventData};
 
 use crate::{remote::webhook::WebhookArgs, telemetry::TelemetryArgs};
 pub(crate) use admin::*;
+pub(crate) use alone::*;
 pub(crate) use kube::*;
+pub(crate) use stack::*;
 
 /// Keeps what you run healthy, and shows it.
 #[derive(Debug, Parser)]
@@ -65,16 +69,22 @@ pub(crate) enum Command {
     Webhook(WebhookArgs),
     /// Declares what the files declare on a server: created, updated, or unchanged.
     Apply(ApplyArgs),
-    /// Lists workloads, replicas, targets, nodes, services, tokens, webhooks or events, or shows one of them.
+    /// Lists workloads, replicas, targets, nodes, services, stacks, deployments and others, or shows one of them.
     Get(GetArgs),
     /// Changes how many replicas of a workload are wanted.
     Scale(ScaleArgs),
-    /// Takes a workload, target, node, token or webhook away.
+    /// Takes a workload, target, node, token, webhook, stack, deployment object or agent away.
     Delete(DeleteArgs),
     /// Makes, lists and ends the tokens that a server is asked with.
     Token(TokenArgs),
     /// Lists the nodes of a cluster, keeps replicas off them, or forgets one.
     Node(NodeArgs),
+    /// Makes and lists stacks, and gives them new manifests, for Kubernetes clusters.
+    Stack(StackArgs),
+    /// Lists the agents of Kubernetes clusters, and says which stacks they are given.
+    Cluster(ClusterArgs),
+    /// Collects what explains a state: pods, events, logs; of a replica its probes, logs, exits and resource use.
+    Diagnose(DiagnoseArgs),
     /// Says whether workload files are right, without running anything.
     Check(CheckArgs),
     /// Prints how long each probe takes to detect, to gate and to restart, before anything runs.
@@ -257,7 +267,7 @@ pub(crate) struct KeeperArgs {
 /// `hale status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// A workload, replica or target; all when absent.
+    /// A workload, replica, target, stack or deployment object; all of hale's own when absent.
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -364,75 +374,6 @@ pub(crate) struct ResumeArgs {
     pub(crate) probe: Option<ProbeKind>,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-}
-
-/// `hale check`.
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// Workload files; - is standard input.
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// `hale import`.
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// What the files are.
-    #[arg(value_enum, value_name = "KIND")]
-    pub(crate) kind: ImportKind,
-    /// The files; - is standard input.
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    /// A file of NAME=value lines for the variables of a compose file [default: .env beside it].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) env_file: Option<PathBuf>,
-}
-
-/// What can be imported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ImportKind {
-    /// docker-compose.
-    Compose,
-    /// Manifests: Deployment, StatefulSet, DaemonSet, Pod; with the Service, ConfigMap and Secret beside them.
-    Kubernetes,
-    /// Unit files.
-    Systemd,
-    /// Ecosystem files of PM2, as JSON or YAML.
-    Pm2,
-    /// supervisord.conf.
-    Supervisord,
-    /// Procfile.
-    Procfile,
-}
-
-/// `hale plan`.
-#[derive(Debug, Args)]
-pub(crate) struct PlanArgs {
-    /// Workload files.
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// `hale completions`.
-#[derive(Debug, Args)]
-pub(crate) struct CompletionsArgs {
-    /// The shell.
-    pub(crate) shell: clap_complete::Shell,
-}
-
-/// `hale demo-web`.
-#[derive(Debug, Args)]
-pub(crate) struct DemoWebArgs {
-    /// Where it listens.
-    #[arg(long, env = "HOST", default_value = "127.0.0.1", value_name = "ADDR")]
-    pub(crate) host: std::net::IpAddr,
-    /// Which port; 0 picks one.
-    #[arg(long, env = "PORT", default_value_t = 0, value_name = "PORT")]
-    pub(crate) port: u16,
 }
 
 /// `500ms`, `10s`, `5m`, `1h`.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use hale_api::{
+    kube::ResourceUse,
     logs::LogLine,
     operation::Verb,
     outcomes::ProbeHistory,
@@ -30,6 +31,7 @@ use super::{
 use crate::{
     control::{BoxFuture, Control, LogStream, Order, OrderError, Subject, log_stream},
     operations::Run,
+    replica_diagnostics,
 };
 
 /// How long a node may take to answer a question.
@@ -118,6 +120,21 @@ impl Control for Cluster {
 
     fn placement<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, OrderError>> {
         Box::pin(async move { Ok(self.explain_placement(name)) })
+    }
+
+    fn resource_use<'a>(
+        &'a self,
+        replica: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ResourceUse>, OrderError>> {
+        Box::pin(async move {
+            let snapshot = self.shared.feed.current();
+            if snapshot.targets.contains_key(replica) {
+                return Ok(None);
+            }
+            let placement = placement_of(&snapshot, replica)?;
+            let seen = placement.and_then(|it| self.shared.live.seen(&snapshot, it));
+            Ok(seen.and_then(|it| it.usage.as_ref().map(replica_diagnostics::used)))
+        })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), String>> {

@@ -109,8 +109,9 @@ impl SecretKey {
 
     fn read(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
-        let mode = fs::metadata(path).map_err(failed)?.mode() & 0o777;
-        if mode & 0o077 != 0 {
+        let about = fs::metadata(path).map_err(failed)?;
+        let mode = about.mode() & 0o777;
+        if is_open(mode, about.uid()) {
             return Err(KeyError::Open { path: path.to_owned(), mode });
         }
         let text = fs::read_to_string(path).map_err(failed)?;
@@ -197,6 +198,12 @@ fn make(path: &Path) -> Result<(), KeyError> {
     written.map_err(failed)
 }
 
+/// Whether others can read a file. A group may read what is root's: so does Kubernetes hand a Secret to who is not root.
+const fn is_open(mode: u32, owner: u32) -> bool {
+    let others = if owner == 0 { 0o037 } else { 0o077 };
+    mode & others != 0
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -216,6 +223,12 @@ mod tests {
 
     fn key_in(dir: &Path) -> SecretKey {
         SecretKey::open(&dir.join("secret.key"), false).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_open_when_others_than_its_owner_can_have_it() {
+        assert!(!is_open(0o600, 1000) && !is_open(0o400, 0) && !is_open(0o440, 0));
+        assert!(is_open(0o440, 1000) && is_open(0o444, 0) && is_open(0o460, 0) && is_open(0o644, 1000));
     }
 
     #[test]
@@ -265,8 +278,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret.key");
         key_in(dir.path());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(SecretKey::open(&path, false), Err(KeyError::Open { mode: 0o640, .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(SecretKey::open(&path, false), Err(KeyError::Open { mode: 0o644, .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "hello").unwrap();
         assert!(matches!(SecretKey::open(&path, false), Err(KeyError::NotAKey(_))));

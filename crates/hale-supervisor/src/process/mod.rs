@@ -13,7 +13,6 @@ mod client;
 mod env_file;
 mod environment;
 mod examine;
-mod mask;
 mod ports;
 mod prepare;
 mod usage;
@@ -42,7 +41,8 @@ pub use env_file::read as read_env_file;
 pub use environment::{BaseEnvironment, port_variable};
 pub use examine::examine;
 pub use hale_keeper::logs;
-pub use mask::Masker;
+use hale_model::mask;
+pub use hale_model::mask::Masker;
 pub use ports::{PortError, PortPool};
 pub use usage::Meter;
 

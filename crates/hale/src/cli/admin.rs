@@ -38,19 +38,34 @@ pub(crate) struct ScaleArgs {
 }
 
 /// What `get` shows.
-const SHOWN: [&str; 9] =
-    ["workloads", "replicas", "targets", "nodes", "services", "tokens", "webhooks", "events", "audit"];
+const SHOWN: [&str; 13] = [
+    "workloads",
+    "replicas",
+    "targets",
+    "nodes",
+    "services",
+    "stacks",
+    "deployments",
+    "agents",
+    "diagnostics",
+    "tokens",
+    "webhooks",
+    "events",
+    "audit",
+];
 
 /// What `delete` takes.
-const DELETED: [&str; 5] = ["workloads", "targets", "nodes", "tokens", "webhooks"];
+const DELETED: [&str; 8] =
+    ["workloads", "targets", "nodes", "stacks", "deployments", "agents", "tokens", "webhooks"];
 
 /// `hale get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// Workloads, replicas, targets, nodes, services, tokens, webhooks, events or audit.
+    /// Workloads, replicas, targets, nodes, services, stacks, deployments, agents (of clusters), diagnostics, tokens,
+    /// webhooks, events or audit.
     #[arg(value_parser = parse_shown)]
     pub(crate) kind: String,
-    /// One of them [default: all].
+    /// One of them [default: all]. Deployments: a stack's, or one by its id.
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -61,7 +76,7 @@ pub(crate) struct GetArgs {
 /// `hale delete`.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
-    /// A workload, target, node, token or webhook.
+    /// A workload, target, node, stack, deployment, agent, token or webhook.
     #[arg(value_parser = parse_deleted)]
     pub(crate) kind: String,
     /// Which.

@@ -45,6 +45,9 @@ pub(crate) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
                 show(&client.undeclare(kind, &args.name).await?, args.output, false)
             }
             "nodes" => Ok(client.delete_node(&args.name).await?),
+            "stacks" => Ok(client.delete_stack(&args.name).await?),
+            "deployments" => Ok(client.delete_deployment_object(&args.name).await?),
+            "agents" => Ok(client.delete_kube_agent(&args.name).await?),
             "tokens" => Ok(client.revoke_token(&args.name).await?),
             kind => Ok(client.delete(&format!("/api/v1/{kind}/{}", hale_api::encode(&args.name))).await?),
         }

@@ -1,11 +1,11 @@
 //! `hale get KIND [NAME]`: lists, and single things out of them, as the API tells them (C4, C6).
 
-use hale_api::{Client, Code, Problem, audit::AuditQuery, encode, events::EventQuery};
+use hale_api::{Client, ClientError, Code, Problem, audit::AuditQuery, encode, events::EventQuery};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    block, client, events,
+    block, client, diagnose, events,
     status::ago,
     table::{Cell, Table},
 };
@@ -43,10 +43,12 @@ pub(super) async fn list(
     }
     let path = format!("/api/v1/{kind}");
     let found: Value = match (kind, name) {
+        ("deployments", name) => deployments(client, name).await?,
         (_, None) => Value::Array(client.list(&path).await?),
         ("services", Some(name)) => {
             serde_json::to_value(client.endpoints(name).await?).map_err(Failure::failed)?
         }
+        ("diagnostics", Some(id)) => return diagnose::show(client, id, format).await,
         ("tokens", Some(name)) => {
             let all: Vec<Value> = client.list(&path).await?;
             let found = all.into_iter().find(|it| it["id"] == name);
@@ -55,6 +57,23 @@ pub(super) async fn list(
         (_, Some(name)) => client.show(&format!("{path}/{}", encode(name))).await?,
     };
     output::write_value(&found, format, |out| table(kind, &found).write(out))
+}
+
+/// The deployment objects of all stacks, of one, or one of them with its manifests.
+async fn deployments(client: &Client, name: Option<&str>) -> Result<Value, Failure> {
+    let Some(name) = name else {
+        let mut all = Vec::new();
+        for stack in client.stacks().await? {
+            all.extend(client.deployment_objects(&stack.name).await?);
+        }
+        return serde_json::to_value(all).map_err(Failure::failed);
+    };
+    match client.deployment_objects(name).await {
+        Err(ClientError::NotFound(_)) => {
+            serde_json::to_value(client.deployment_object(name).await?).map_err(Failure::failed)
+        }
+        found => serde_json::to_value(found?).map_err(Failure::failed),
+    }
 }
 
 async fn show_events(client: &Client, id: Option<&str>, format: Format) -> Result<(), Failure> {
@@ -149,13 +168,52 @@ fn columns(kind: &str) -> Columns {
             ("EXPIRES", "expires_at"),
             ("FOR", "description"),
         ],
+        "stacks" => &[
+            ("NAME", "name"),
+            ("LABELS", "labels"),
+            ("CURRENT", "current"),
+            ("AGENTS", "agents"),
+            ("CREATED", "created_at@"),
+            ("BY", "created_by"),
+        ],
+        "deployments" => &[
+            ("ID", "id"),
+            ("STACK", "stack"),
+            ("SEQUENCE", "sequence"),
+            ("CURRENT", "current"),
+            ("DELETES", "deletion_marker"),
+            ("CREATED", "created_at@"),
+            ("BY", "created_by"),
+        ],
+        "agents" => &[
+            ("NAME", "name"),
+            ("SILENT", "silent"),
+            ("MODE", "mode"),
+            ("STACKS", "stacks"),
+            ("MATCHES", "match_labels"),
+            ("HEALTH", "health_enabled"),
+            ("DIAGNOSTICS", "diagnostics_enabled"),
+            ("VERSION", "version"),
+            ("SEEN", "last_seen@"),
+        ],
+        "diagnostics" => &[
+            ("ID", "request_id"),
+            ("STATUS", "status"),
+            ("DEPLOYMENT OBJECT", "deployment_object_id"),
+            ("REPLICA", "replica"),
+            ("AGENT", "agent_id"),
+            ("BY", "requested_by"),
+            ("CREATED", "created_at@"),
+            ("ERROR", "error"),
+        ],
         _ => {
             &[("NAME", "name"), ("HOST", "host"), ("TYPES", "types"), ("PAUSED", "paused"), ("LAST", "last")]
         }
     }
 }
 
-fn table(kind: &str, found: &Value) -> Table {
+/// Columns for people.
+pub(super) fn table(kind: &str, found: &Value) -> Table {
     let columns = columns(kind);
     let heads: Vec<&str> = columns.iter().map(|it| it.0).collect();
     let mut table = Table::new(&heads);

@@ -1,12 +1,16 @@
 //! Commands that ask a running hale: over the socket in its data directory, or its URL (C4).
 
 pub(crate) mod act;
+pub(crate) mod cluster;
 pub(crate) mod declare;
+pub(crate) mod diagnose;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod logs;
 pub(crate) mod node;
+pub(crate) mod stack;
+pub(crate) mod stacks;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod token;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     block, client, find, output_closed,
+    stacks::{self, Watched},
     table::{Cell, Table, dim, of_status, status, weighed},
 };
 use crate::{
@@ -36,12 +37,33 @@ const REDRAW: Duration = Duration::from_secs(2);
 /// As its exit status says (C7).
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     block(async {
+        if let Some(watched) = in_clusters(args).await? {
+            let client = client(&args.server)?;
+            return match args.wait {
+                Some(wanted) => watched.wait(&client, wanted, args.timeout, args.output.output).await,
+                None if args.watch => watched.watch(&client, args.output.output).await,
+                None => watched.show(&client, args.output.output).await,
+            };
+        }
         match args.wait {
             Some(wanted) => wait(args, wanted).await,
             None if args.watch => watch(args).await,
             None => show(&look(args).await?, args.output.output),
         }
     })
+}
+
+/// The stack or deployment object that is meant; `None`: something of hale's own, or nothing, or nobody can be asked.
+async fn in_clusters(args: &StatusArgs) -> Result<Option<Watched>, Failure> {
+    let Some(name) = &args.name else { return Ok(None) };
+    let Ok(client) = client(&args.server) else { return Ok(None) };
+    match client.overview().await {
+        // What can't be asked is waited for, or told, where hale's own is looked for.
+        Err(_) => return Ok(None),
+        Ok(overview) if find(&overview, name).is_ok() => return Ok(None),
+        Ok(_) => {}
+    }
+    stacks::find(&client, name).await
 }
 
 async fn look(args: &StatusArgs) -> Result<Overview, Failure> {

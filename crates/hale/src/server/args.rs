@@ -47,6 +47,10 @@ pub(crate) struct ServeArgs {
     /// secret.key in the data directory, made at the first start].
     #[arg(long, env = "HALE_SECRET_KEY_FILE", value_name = "FILE")]
     pub(crate) secret_key_file: Option<PathBuf>,
+    /// A file that holds the token of an admin, which servers that share a database can share [default: a token made at
+    /// the first start, left in admin.token in the data directory].
+    #[arg(long, env = "HALE_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// From heartbeat to heartbeat of an agent. Two missed make its node suspect, three lost.
     #[arg(long, env = "HALE_HEARTBEAT_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = beat)]
     pub(crate) heartbeat_interval: Duration,

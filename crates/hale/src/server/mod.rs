@@ -28,6 +28,9 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// The most connections at once: each agent has one.
 const CONNECTIONS: usize = 32_768;
 
+/// The secret of a token that somebody chose has at least so many digits.
+const SHORTEST_TOKEN: usize = 32;
+
 /// The file in the data directory that stored secrets are encrypted with (S25).
 const KEY_FILE: &str = "secret.key";
 
@@ -103,8 +106,14 @@ impl Server {
             Failure::failed(format!("can't make a token in {}: {error}", dir.path.display()))
         })?;
         let store = open(args, dir).await?;
-        first_admin(&dir.path, &store).await?;
         let tokens = TokenSet::new().with("cli", &token, Role::Admin);
+        let tokens = match &args.admin_token_file {
+            Some(file) => tokens.with("admin", &given_admin(file)?, Role::Admin),
+            None => {
+                first_admin(&dir.path, &store).await?;
+                tokens
+            }
+        };
         let registry = Arc::new(Registry::new());
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = args.advertise_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
@@ -188,6 +197,25 @@ async fn open(args: &ServeArgs, dir: &DataDir) -> Result<Store, Failure> {
     }
 }
 
+/// The admin's token that somebody put in a file. One that could be guessed is refused.
+fn given_admin(file: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::failed(format!("can't read {}: {error}", file.display())))?;
+    let token = text.trim();
+    let parts: Vec<&str> = token.split('_').collect();
+    let hex = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_hexdigit());
+    let formed =
+        matches!(parts[..], ["hale", short, long] if hex(short) && hex(long) && long.len() >= SHORTEST_TOKEN);
+    if !formed {
+        return Err(Failure::failed(format!(
+            "{} does not hold a token: expected hale_NAME_SECRET, both hexadecimal, the secret of at least \
+             {SHORTEST_TOKEN} digits: echo hale_$(openssl rand -hex 4)_$(openssl rand -hex 32)",
+            file.display()
+        )));
+    }
+    Ok(token.to_owned())
+}
+
 /// The first start leaves an admin's token in the data directory (C3).
 async fn first_admin(dir: &Path, store: &Store) -> Result<(), Failure> {
     use hale_store::cluster::{Change, Guard, Record, Write};
@@ -204,4 +232,28 @@ async fn first_admin(dir: &Path, store: &Store) -> Result<(), Failure> {
     hale_server::keep_token(&path, &token).map_err(|error| failed(&error))?;
     tracing::info!(path = %path.display(), "an admin's token was made");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_a_file_is_taken_unless_it_could_be_guessed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let long = format!("hale_00ab12cd_{}", "0123456789abcdef".repeat(4));
+        std::fs::write(&file, format!("{long}\n")).unwrap();
+        assert_eq!(given_admin(&file).unwrap(), long);
+        for wrong in [
+            "",
+            "hale_00ab12cd_abcdef",
+            "secret-of-forty-characters-or-even-more-than",
+            &format!("{long} {long}"),
+        ] {
+            std::fs::write(&file, wrong).unwrap();
+            assert!(given_admin(&file).is_err(), "{wrong:?}");
+        }
+        assert!(given_admin(&dir.path().join("missing")).is_err());
+    }
 }

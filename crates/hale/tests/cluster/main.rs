@@ -18,6 +18,7 @@ mod docker;
 mod events;
 mod flows;
 mod gateways;
+mod kube;
 #[path = "../common/load.rs"]
 mod load;
 mod netns;

@@ -178,6 +178,15 @@ impl Client {
         self.post(&object_path(object, "/diagnostics"), request).await
     }
 
+    /// Asks for diagnostics of a replica or target on a node (K12).
+    ///
+    /// # Errors
+    /// As every call: see [`ClientError`].
+    pub async fn request_replica_diagnostics(&self, name: &str) -> Result<DiagnosticsAccepted, ClientError> {
+        let path = format!("/api/v1/replicas/{}/diagnostics", encode(name));
+        self.post(&path, &serde_json::json!({})).await
+    }
+
     /// A request for diagnostics, with its result once there is one.
     ///
     /// # Errors

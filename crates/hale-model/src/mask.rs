@@ -1,4 +1,4 @@
-//! Secrets are taken out of what is kept of a replica's output (H25, K11): the values it was given, and what looks
+//! Secrets are taken out of what is kept or told of output (H25, K11): the values a replica was given, and what looks
 //! like a token, a password or a key.
 
 const MASK: &str = "***";
@@ -75,6 +75,12 @@ impl Masker {
         mask_tokens(&mask_user_info(&mask_named(&text)))
     }
 
+    /// One line without control characters, and nothing else taken out.
+    #[must_use]
+    pub fn plain(line: &str) -> String {
+        without_control(line)
+    }
+
     /// A text as it is, without the values the replica was given.
     #[must_use]
     pub fn given(&self, mut text: String) -> String {
@@ -107,6 +113,13 @@ fn without_control(line: &str) -> String {
         if char == '\u{1b}' {
             if chars.next_if_eq(&'[').is_some() {
                 while chars.next().is_some_and(|it| !('@'..='~').contains(&it)) {}
+            } else if chars.next_if_eq(&']').is_some() {
+                // A title or a link, up to a bell or its own end.
+                while let Some(it) = chars.next() {
+                    if it == '\u{7}' || (it == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
+                        break;
+                    }
+                }
             }
         } else if char == '\t' || !char.is_control() {
             out.push(char);
@@ -226,6 +239,7 @@ mod tests {
     #[case("a token was refreshed", "a token was refreshed")]
     #[case("tokens: 15", "tokens: 15")]
     #[case("\u{1b}[31mred\u{1b}[0m\u{7}", "red")]
+    #[case("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{7} end", "link end")]
     #[case("Gruß, password=grün und", "Gruß, password=*** und")]
     fn what_looks_like_a_secret_is_masked(#[case] line: &str, #[case] masked: &str) {
         assert_eq!(Masker::default().line(line), masked);
