@@ -18,6 +18,7 @@ use crate::{
     exit::exit_of,
     facts::Facts,
     labels,
+    link::State,
     logs::Since,
     process,
     record::{Ended, Record},
@@ -44,7 +45,12 @@ impl Shared {
             }
         }
         let mut left = Vec::new();
+        let socket = match self.link.state() {
+            State::Up(engine) => Some(engine.socket),
+            State::Unknown | State::Down(_) => None,
+        };
         for (id, record) in records {
+            let record = Record { socket: socket.clone().or(record.socket), ..record };
             if self.options.end_leftovers {
                 self.end_leftover(&id, &record).await;
             } else if let Some(instance) = self.take_over(id, record, there.is_ok()).await {
@@ -58,6 +64,9 @@ impl Shared {
                 "the engine can't be asked: what an earlier agent knew of its containers is believed for now"
             ),
         }
+        let live = self.table.all().into_iter().filter(|(_, live)| live.stage == Stage::Running);
+        let all = live.filter_map(|(id, live)| Some((self.records.load_one(&id)?, live)));
+        self.settle_outside(all.collect()).await;
         self.settled.store(true, Ordering::Release);
         left
     }
@@ -155,6 +164,7 @@ impl Shared {
 
     /// The engine can't be asked; as soon as it can, what is not so is told.
     fn believed(self: &Arc<Self>, id: InstanceId, record: Record) -> AdoptedInstance {
+        self.records.save(&record);
         let live = Live { process: start::process_by(&record), ..live(&record) };
         self.table.enter(id.clone(), live);
         self.follow(&id, Since::Stored);
@@ -165,7 +175,7 @@ impl Shared {
     fn remove_if_ours(self: &Arc<Self>, record: &Record) {
         if let Some(container) = record.container.clone().filter(|_| !record.adopted) {
             let shared = Arc::clone(self);
-            tokio::spawn(async move { shared.remove_container(&container).await });
+            tokio::spawn(async move { drop(shared.remove_container(&container).await) });
         }
     }
 

@@ -112,6 +112,8 @@ pub(crate) fn body(
         labels: Some(labels),
         working_dir: container.working_dir.clone(),
         user: container.user.clone(),
+        // An engine that stops it by itself, or is asked to (by the keeper), does it as hale would.
+        stop_signal: Some(workload.stop_signal.to_string()),
         exposed_ports: Some(exposed),
         healthcheck: (!container.healthcheck).then_some(no_check),
         host_config: Some(HostConfig { port_bindings: Some(bindings), ..host(workload, container, around) }),

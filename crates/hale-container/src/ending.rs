@@ -181,8 +181,12 @@ impl Shared {
     async fn gone(self: &Arc<Self>, id: &InstanceId, live: Live) {
         let _ = timeout(CALL, live.followed.cancelled()).await;
         self.table.remove(id);
-        if let Some(container) = live.container.filter(|_| !live.adopted) {
-            self.remove_container(&container).await;
+        let removed = match live.container.filter(|_| !live.adopted) {
+            Some(container) => self.remove_container(&container).await,
+            None => true,
+        };
+        if removed {
+            self.leave_outside(id);
         }
     }
 
@@ -196,6 +200,7 @@ impl Shared {
             live.stopped.cancel();
         }
         self.records.remove(id);
+        self.leave_outside(id);
         tracing::info!(replica = id.replica, "a container that somebody else made is let be");
         let (shared, id) = (Arc::clone(self), id.clone());
         tokio::spawn(async move { shared.tell(RuntimeEvent::Gone { id }).await });

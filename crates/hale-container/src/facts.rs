@@ -21,13 +21,15 @@ pub(crate) struct Facts {
     /// Its main process by this machine's numbers; absent where it is of another machine, or not told.
     pub(crate) pid: Option<u32>,
     pub(crate) address: Option<IpAddr>,
-    /// Where its ports are published: the number inside to the number outside.
-    pub(crate) published: HashMap<u16, u16>,
+    /// Where its ports are published: the number inside to address and number outside.
+    pub(crate) published: HashMap<u16, Vec<(IpAddr, u16)>>,
     pub(crate) started: Option<Timestamp>,
     pub(crate) finished: Option<Timestamp>,
     /// What its own check says, if it has one and that has come to something, and the last output of that.
     pub(crate) healthy: Option<bool>,
     pub(crate) health_output: String,
+    /// Whether it has a check of its own.
+    pub(crate) has_check: bool,
 }
 
 impl Facts {
@@ -40,11 +42,16 @@ impl Facts {
         });
         let published = network.ports.iter().flatten().filter_map(|(inside, bindings)| {
             let inside = inside.split('/').next()?.parse().ok()?;
-            let outside = bindings.iter().flatten().find_map(|it| it.host_port.as_ref()?.parse().ok())?;
-            Some((inside, outside))
+            let outside = bindings.iter().flatten().filter_map(|it| {
+                // Podman leaves the address empty where all are meant.
+                let address = it.host_ip.as_deref().filter(|it| !it.is_empty()).unwrap_or("0.0.0.0");
+                Some((address.parse().ok()?, it.host_port.as_ref()?.parse().ok()?))
+            });
+            Some((inside, outside.collect()))
         });
         let health_output = health.log.iter().flatten().next_back().and_then(|it| it.output.clone());
         let started = time(state.started_at.as_deref());
+        let check = it.config.and_then(|it| it.healthcheck?.test).unwrap_or_default();
         Self {
             id: it.id.unwrap_or_default(),
             name: it.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -65,6 +72,7 @@ impl Facts {
                 _ => None,
             },
             health_output: health_output.unwrap_or_default(),
+            has_check: check.first().is_some_and(|it| it != "NONE"),
         }
     }
 
@@ -103,6 +111,7 @@ mod tests {
                 "Health": { "Status": "unhealthy", "FailingStreak": 3, "Log": [
                     { "ExitCode": 1, "Output": "first" }, { "ExitCode": 1, "Output": "no\nanswer\n" } ] }
             },
+            "Config": { "Healthcheck": { "Test": ["CMD", "true"] } },
             "NetworkSettings": {
                 "Ports": { "80/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "20001" }], "81/tcp": null },
                 "Networks": { "bridge": { "IPAddress": "172.17.0.2" } }
@@ -111,9 +120,12 @@ mod tests {
         let facts = Facts::of(serde_json::from_value(text).unwrap());
         assert!(facts.running && facts.ran && facts.finished.is_none());
         assert_eq!((facts.name.as_str(), facts.pid), ("web", Some(42)));
-        assert_eq!(facts.published, HashMap::from([(80, 20001)]));
+        assert_eq!(
+            facts.published,
+            HashMap::from([(80, vec![("127.0.0.1".parse().unwrap(), 20001)]), (81, vec![])])
+        );
         assert_eq!(facts.address, Some("172.17.0.2".parse().unwrap()));
-        assert_eq!(facts.healthy, Some(false));
+        assert_eq!((facts.has_check, facts.healthy), (true, Some(false)));
         assert_eq!(facts.health_detail(), "the container's own health check: no answer");
     }
 }

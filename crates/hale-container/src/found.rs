@@ -11,6 +11,7 @@ use hale_supervisor::{
 use jiff::Timestamp;
 
 use crate::{
+    error::CallError,
     labels,
     logs::Since,
     record::Record,
@@ -29,6 +30,9 @@ impl Shared {
         self.table.with(id, |live| live.adopted = true);
         let wanted = value.map_or_else(|| label.to_owned(), |value| format!("{label}={value}"));
         let filter = HashMap::from([("label".to_owned(), vec![wanted.clone()])]);
+        let unavailable =
+            |error: CallError| error.spawn("runtime_unavailable", &format!("can't start {}", id.replica));
+        let engine = self.link.engine().await.map_err(unavailable)?;
         let listed = self.link.call(CALL, |docker| async move {
             let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
             docker.list_containers(Some(options)).await
@@ -49,8 +53,14 @@ impl Shared {
         };
         self.table.name(id, known);
         let surroundings = self.surroundings(id, Masker::new(container.secret_env.values().cloned()));
-        let record = Record { adopted: true, container: Some(known.clone()), ..Record::new(id) };
+        let record = Record {
+            adopted: true,
+            container: Some(known.clone()),
+            socket: Some(engine.socket),
+            ..Record::new(id)
+        };
         self.records.save(&record);
+        self.enter_outside(launch, &record, known).await?;
         let now = Timestamp::now();
         let facts = self.inspect(known).await.map_err(|error| error.spawn("create_failed", &what))?;
         if !facts.is_some_and(|it| it.running) {

@@ -22,6 +22,7 @@ mod labels;
 mod link;
 mod logs;
 mod options;
+mod outside;
 mod process;
 mod record;
 mod runtime;
@@ -29,6 +30,7 @@ mod shared;
 mod socket;
 mod start;
 mod table;
+mod warnings;
 mod watch;
 
 pub use options::ContainerOptions;

@@ -3,7 +3,7 @@
 use std::{
     env,
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bollard::{ClientVersion, Docker};
+use bollard::{ClientVersion, Docker, models::SystemInfoCgroupVersionEnum};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
@@ -24,6 +24,9 @@ const VERSION: ClientVersion = ClientVersion { major_version: 1, minor_version: 
 
 /// The client's own limit, seconds. Every call has a shorter one of ours; streams outlive it.
 const CLIENT_LIMIT: u64 = 3600;
+
+/// There, where systemd is the first process.
+const SYSTEMD: &str = "/run/systemd/system";
 
 /// How long the first answer may take.
 const HELLO: Duration = Duration::from_secs(5);
@@ -43,6 +46,12 @@ pub(crate) struct Engine {
     pub(crate) docker: Docker,
     /// Whether containers write to `json-file` unless they are told otherwise: then what it keeps is bounded.
     pub(crate) bounds_logs: bool,
+    /// Whether it runs a HEALTHCHECK by itself: Podman leaves that to timers of systemd.
+    pub(crate) runs_checks: bool,
+    /// Whether it tells what was killed for want of memory: Podman can't where cgroups are of version 1.
+    pub(crate) tells_oom: bool,
+    /// Where it listens.
+    pub(crate) socket: PathBuf,
     /// Name, version, socket: for logs and diagnostics.
     pub(crate) what: String,
 }
@@ -207,7 +216,15 @@ async fn hello(path: &str) -> Result<Engine, CallError> {
     let bounds_logs = !podman && info.logging_driver.as_deref() == Some("json-file");
     let release = version.version.unwrap_or_default();
     let what = format!("{} {release} at {path}", if podman { "Podman" } else { "Docker" });
-    Ok(Engine { docker, bounds_logs, what })
+    let old_cgroups = info.cgroup_version.is_some_and(|it| it == SystemInfoCgroupVersionEnum::_1);
+    Ok(Engine {
+        docker,
+        bounds_logs,
+        runs_checks: !podman || Path::new(SYSTEMD).is_dir(),
+        tells_oom: !podman || !old_cgroups,
+        socket: PathBuf::from(path),
+        what,
+    })
 }
 
 /// Shared by everything of the runtime.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use hale_keeper::LogLimits;
+use hale_supervisor::process::KeptOutside;
 
 /// Settings of a node's container runtime.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct ContainerOptions {
     /// The directory of the Docker configuration with the credentials of registries; `None`: `$DOCKER_CONFIG`, else
     /// `~/.docker`.
     pub docker_config: Option<PathBuf>,
+    /// Who ends containers when the agent is dead (N19, S9); `None`: nobody, until the next start.
+    pub keeper: Option<KeptOutside>,
 }
 
 impl ContainerOptions {
@@ -39,6 +42,7 @@ impl ContainerOptions {
             logs: LogLimits::default(),
             end_leftovers: false,
             docker_config: None,
+            keeper: None,
         }
     }
 }

@@ -32,6 +32,12 @@ pub(crate) struct Record {
     /// Whether the image's own check counts.
     #[serde(default)]
     pub(crate) healthcheck: bool,
+    /// The signal that ends it.
+    #[serde(default = "sigterm")]
+    pub(crate) stop_signal: i32,
+    /// Where its engine listens.
+    #[serde(default)]
+    pub(crate) socket: Option<PathBuf>,
     #[serde(default)]
     pub(crate) pid: Option<u32>,
     #[serde(default)]
@@ -47,6 +53,10 @@ pub(crate) struct Record {
     /// Whether a stop was asked for.
     #[serde(default)]
     pub(crate) stopping: bool,
+}
+
+const fn sigterm() -> i32 {
+    15
 }
 
 /// How and when a run ended.
@@ -80,6 +90,8 @@ impl Record {
             container: None,
             adopted: false,
             healthcheck: false,
+            stop_signal: sigterm(),
+            socket: None,
             pid: None,
             address: None,
             ports: BTreeMap::new(),

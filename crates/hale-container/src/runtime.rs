@@ -149,8 +149,11 @@ impl Runtime for ContainerRuntime {
         Some(self.shared.surroundings(&launch.id, Shared::masker_of(launch)))
     }
 
-    /// While the agent lives: an engine ends nothing by itself at a moment.
+    /// An engine ends nothing by itself at a moment: the keeper does, or where there is none the agent while it lives.
     fn stop_at(&self, id: &InstanceId, at: Option<Time>, grace: Duration) {
+        if self.shared.stop_outside_at(id, at, grace) {
+            return;
+        }
         let number = self.shared.table.with(id, |live| {
             live.stop_at += 1;
             live.stop_at

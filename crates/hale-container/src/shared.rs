@@ -32,6 +32,7 @@ use crate::{
     options::ContainerOptions,
     record::Records,
     table::Table,
+    warnings::Warned,
 };
 
 /// How long a question to the engine may take.
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) pulls: Pulls,
     pub(crate) writer: Writer,
     pub(crate) starts: Semaphore,
+    pub(crate) warned: Warned,
     tell: mpsc::Sender<RuntimeEvent>,
     owner: OnceLock<String>,
     /// The last run of each replica that ended: its record goes when the next has begun.
@@ -76,6 +78,7 @@ impl Shared {
             pulls: Pulls::default(),
             writer: Writer::start(&options.data_dir, options.logs),
             starts: Semaphore::new(STARTS),
+            warned: Warned::default(),
             tell,
             owner: OnceLock::new(),
             last: Mutex::default(),

@@ -73,6 +73,7 @@ impl Shared {
     async fn abandon(self: &Arc<Self>, id: &InstanceId) {
         let live = self.table.remove(id);
         let Some(live) = live.filter(|live| !live.adopted) else {
+            self.leave_outside(id);
             self.records.remove(id);
             return;
         };
@@ -81,7 +82,9 @@ impl Shared {
         let named = live.container.unwrap_or_else(|| labels::name(self.owner().unwrap_or_default(), &id));
         // What can't be removed now is found and removed once the engine answers: its run is not in the table.
         tokio::spawn(async move {
-            shared.remove_container(&named).await;
+            if shared.remove_container(&named).await {
+                shared.leave_outside(&id);
+            }
             shared.records.remove(&id);
         });
     }
@@ -102,9 +105,16 @@ impl Shared {
         self.allow(container.user.as_deref().unwrap_or(&found.user))?;
         let _permit = self.starts.acquire().await;
         self.clear(id).await?;
-        let record =
-            Record { healthcheck: container.healthcheck, ports: launch.ports.clone(), ..Record::new(id) };
+        let name = labels::name(self.owner()?, id);
+        let record = Record {
+            healthcheck: container.healthcheck,
+            ports: launch.ports.clone(),
+            stop_signal: launch.workload.stop_signal,
+            socket: Some(engine.socket.clone()),
+            ..Record::new(id)
+        };
         self.records.save(&record);
+        self.enter_outside(launch, &record, &name).await?;
         let around = Around {
             owner: self.owner()?,
             publish: self.options.publish,
@@ -112,7 +122,6 @@ impl Shared {
             image_env: &found.env,
         };
         let body = create::body(launch, container, image, &environment.env, around);
-        let name = labels::name(self.owner()?, id);
         let what = format!("can't create the container of {}", id.replica);
         let made = self
             .link
@@ -173,8 +182,8 @@ impl Shared {
         let facts = self.inspect(name).await.map_err(|error| error.spawn("create_failed", &what()))?;
         let gone = || SpawnError { code: "create_failed", detail: format!("{} is gone again", id.replica) };
         let facts = facts.ok_or_else(gone)?;
-        let ports = ports_of(launch, &facts);
-        let started = self.take_up(id, container.healthcheck, &facts, (launch, container, ports.clone()));
+        let started = self.take_up(id, container.healthcheck, &facts, (launch, container));
+        let ports = if started.ports.is_empty() { launch.ports.clone() } else { started.ports.clone() };
         let record = Record {
             container: Some(facts.id.clone()),
             healthcheck: container.healthcheck,
@@ -185,9 +194,12 @@ impl Shared {
             ..record
         };
         self.records.save(&record);
+        let process = self.table.get(id).and_then(|live| live.process);
+        self.tell_outside(&record, process.as_ref()).await;
         self.forget_last(&id.replica);
         self.follow(id, since);
         self.meet(id, &facts).await;
+        self.warn_of(launch, container, &facts, started.address).await;
         Ok(started)
     }
 
@@ -197,7 +209,7 @@ impl Shared {
         id: &InstanceId,
         healthcheck: bool,
         facts: &Facts,
-        (launch, container, ports): (&Launch, &Container, BTreeMap<String, u16>),
+        (launch, container): (&Launch, &Container),
     ) -> Started {
         let process = facts.pid.and_then(|pid| process::of(pid, &facts.id));
         self.table.with(id, |live| {
@@ -206,7 +218,14 @@ impl Shared {
             live.healthcheck = healthcheck;
         });
         let publish = self.options.publish;
-        let address = create::reached_at(&launch.workload, container, facts.address, publish);
+        let found = match container.from {
+            ContainerFrom::Adopted { .. } => reached_as_found(launch, facts, publish),
+            ContainerFrom::Image { .. } => None,
+        };
+        let (address, ports) = found.unwrap_or_else(|| {
+            let address = create::reached_at(&launch.workload, container, facts.address, publish);
+            (address, launch.ports.clone())
+        });
         Started {
             pid: facts.pid,
             container_id: Some(facts.id.clone()),
@@ -282,30 +301,40 @@ impl Shared {
         }
     }
 
-    /// The same; what can't be removed is left to [`Self::sweep`].
-    pub(crate) async fn remove_container(&self, container: &str) {
-        if let Err(error) = self.remove(container).await {
+    /// The same; whether it did. What can't be removed is left to [`Self::sweep`].
+    pub(crate) async fn remove_container(&self, container: &str) -> bool {
+        let removed = self.remove(container).await;
+        if let Err(error) = &removed {
             tracing::warn!(container, %error, "a container can't be removed yet");
         }
+        removed.is_ok()
     }
 }
 
-/// The ports as they are reached: of containers that somebody else made, where those published them.
-fn ports_of(launch: &Launch, facts: &Facts) -> BTreeMap<String, u16> {
-    let adopted =
-        launch.workload.run.as_container().is_some_and(|it| matches!(it.from, ContainerFrom::Adopted { .. }));
-    if !adopted {
-        return launch.ports.clone();
-    }
-    let outside = |name: &str, number: u16| {
-        let port = launch.workload.port(name);
-        let published = port.filter(|it| it.host_port.is_some());
-        published
-            .and_then(|it| facts.published.get(&it.port))
-            .copied()
-            .unwrap_or_else(|| port.map_or(number, |it| if it.port == 0 { number } else { it.port }))
+/// Address and ports as they are reached, where somebody else made the container: as they published them, if all are
+/// published where this machine is reached; else by its own address.
+fn reached_as_found(
+    launch: &Launch,
+    facts: &Facts,
+    publish: IpAddr,
+) -> Option<(IpAddr, BTreeMap<String, u16>)> {
+    let here =
+        |at: &IpAddr| at.is_unspecified() || *at == publish || (at.is_loopback() && publish.is_loopback());
+    let outside = |inside: &u16| {
+        let published = facts.published.get(inside)?;
+        published.iter().find(|(at, _)| here(at) && at.is_ipv4() == publish.is_ipv4()).map(|it| it.1)
     };
-    launch.ports.iter().map(|(name, number)| (name.clone(), outside(name, *number))).collect()
+    let inside = |name: &str, number: u16| {
+        launch.workload.port(name).map_or(number, |it| if it.port == 0 { number } else { it.port })
+    };
+    let ports = launch.ports.iter().map(|(name, number)| (name.clone(), inside(name, *number)));
+    let ports: BTreeMap<String, u16> = ports.collect();
+    let published: Option<BTreeMap<String, u16>> =
+        ports.iter().map(|(name, number)| Some((name.clone(), outside(number)?))).collect();
+    match published.filter(|it| !it.is_empty()) {
+        Some(published) => Some((publish, published)),
+        None => Some((facts.address?, ports)),
+    }
 }
 
 /// What a record says of a run, where the engine can't be asked.

@@ -231,7 +231,9 @@ impl Shared {
                     replica = run.replica,
                     "a container that is no run any more is removed"
                 );
-                self.remove_container(container).await;
+                if self.remove_container(container).await {
+                    self.leave_outside(&run);
+                }
             }
         }
     }

@@ -5,9 +5,9 @@ mod support;
 use std::time::Duration;
 
 use hale_health::Exit;
-use hale_supervisor::runtime::Runtime;
+use hale_supervisor::runtime::{Runtime, RuntimeEvent};
 use hale_testkit::PodmanEngine;
-use support::{Bare, PATIENCE, container, id, of, until};
+use support::{Bare, PATIENCE, adopted, container, id, of, until};
 
 const IMAGE: &str = "localhost/hale-test/base:1";
 
@@ -44,4 +44,49 @@ async fn podman_runs_stops_and_hands_over_containers_too() {
     next.runtime.stop(&id("web-0", 4), 15, Duration::from_millis(100));
     assert_eq!(next.exited(&id("web-0", 4)).await, Exit::signal(9));
     next.gone(&id("web-0", 4)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_podman_does_not_do_by_itself_is_said_once_a_placement() {
+    let engine = PodmanEngine::start();
+    engine.image(IMAGE, &[]);
+    let args = [
+        "run",
+        "-d",
+        "--name",
+        "checked",
+        "--label",
+        "heal=1",
+        "--health-cmd",
+        "true",
+        IMAGE,
+        "/bin/sleep",
+        "1000",
+    ];
+    let (made, said) = engine.podman(&args);
+    assert!(made, "{said}");
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = Bare::new(&engine.host(), dir.path());
+    it.start(&of("heal", adopted("heal")), 1).await.unwrap();
+    let warning = |event: &RuntimeEvent| match event {
+        RuntimeEvent::Warning { id, code, detail } => Some((id.replica.clone(), *code, detail.clone())),
+        _ => None,
+    };
+    // With systemd Podman runs them: then nothing is said.
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        let (replica, code, detail) = it.next("a warning", warning).await;
+        assert_eq!((replica.as_str(), code), ("heal-0", "healthcheck_not_run"), "{detail}");
+        assert!(detail.contains("livenessProbe"), "{detail}");
+        assert!(it.output("heal-0").contains("HEALTHCHECK"), "in its log, too: {}", it.output("heal-0"));
+    }
+    let mut small = of("small", container(IMAGE, "sleep 1000"));
+    small.resources.memory = Some(32 << 20);
+    it.start(&small, 1).await.unwrap();
+    let pure_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    if !pure_v2 {
+        assert_eq!(it.next("a warning", warning).await.1, "oom_not_told");
+    }
+    it.start(&small, 2).await.unwrap();
+    let again: Vec<_> = it.heard(Duration::from_secs(1)).await.iter().filter_map(warning).collect();
+    assert!(again.is_empty(), "{again:?}");
 }

@@ -36,6 +36,10 @@ impl Keeper {
         while let Ok(Some(pid)) = sys::peek_ended_child() {
             match self.by_pid.get(&pid).copied() {
                 Some(number) => self.main_ended(number),
+                None if self.outside.is_helper(pid) => {
+                    let done = sys::reap(pid).is_ok_and(|(code, _)| code == Some(0));
+                    self.outside_ended(pid, done);
+                }
                 // An orphan of some replica, or a child that never became its program.
                 None => drop(sys::reap(pid)),
             }
@@ -176,6 +180,9 @@ impl Keeper {
     /// Notes when instances are to be stopped unless told otherwise.
     pub(crate) fn set_deadlines(&mut self, order: &Deadline) {
         for key in &order.keys {
+            if self.set_outside_deadline(key, order.at.map(|at| (at, order.grace_ms))) {
+                continue;
+            }
             let Some(number) = self.by_key.get(key).copied() else { continue };
             let Some(instance) = self.instances.get_mut(&number).filter(|it| !it.gone) else { continue };
             let deadline = order.at.map(|at| (at, order.grace_ms));
@@ -188,6 +195,7 @@ impl Keeper {
 
     /// Stops what nobody has said otherwise of.
     pub(crate) fn meet_deadlines(&mut self, now: u64) {
+        self.meet_outside_deadlines(now);
         while let Some((at, number)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.remove(&(at, number));
             let Some(instance) = self.instances.get_mut(&number) else { continue };
@@ -208,11 +216,16 @@ impl Keeper {
                 self.stop(number, signal, grace);
             }
         }
+        self.end_outside(grace);
     }
 
     /// Whether the keeper has ended everything; then it leaves nothing behind.
     pub(crate) fn is_done(&mut self) -> bool {
         if self.ending.is_none() || self.instances.values().any(|it| !it.gone) {
+            return false;
+        }
+        if self.outside.has_helper() {
+            // Its end comes as a signal; it has a bound of its own.
             return false;
         }
         let all = procfs::processes().unwrap_or_default();
@@ -269,6 +282,7 @@ impl Keeper {
 
     /// The agent has no more need of a record.
     pub(crate) fn forget(&mut self, key: &Key) {
+        self.forget_outside(key);
         let Some(number) = self.by_key.get(key).copied() else { return };
         if self.instances.get(&number).is_some_and(|it| it.gone) {
             self.drop_record(number);
@@ -314,7 +328,9 @@ impl Keeper {
         let all = procfs::processes().unwrap_or_default();
         let mark = format!("{}/{}", self.mark, instance.key);
         let known = Known { main: instance.pid, reaped: instance.exit.is_some(), mark: &mark };
-        scan::members(&all, self.pid, &known, &|pid| self.by_pid.contains_key(&pid))
+        scan::members(&all, self.pid, &known, &|pid| {
+            self.by_pid.contains_key(&pid) || self.outside.is_helper(pid)
+        })
     }
 
     fn left_in_words(&self, number: u64) -> String {

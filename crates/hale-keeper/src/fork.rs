@@ -158,6 +158,29 @@ impl Child {
     }
 }
 
+/// Lets a copy of this process do something that may take long, and end with what that says; its pid.
+///
+/// The keeper has one thread, so that its copy may do anything. It has none of its descriptors but stdin, stdout and
+/// stderr: a lock that it held would outlive the keeper. The kernel ends it after `seconds`.
+pub(crate) fn helper(seconds: u32, work: impl FnOnce() -> bool) -> io::Result<i32> {
+    // SAFETY: this process has one thread, so that the copy is whole; it ends by _exit and never returns.
+    let pid = unsafe { libc::fork() };
+    check(pid)?;
+    if pid > 0 {
+        return Ok(pid);
+    }
+    default_signals();
+    // SAFETY: takes numbers. What owned the descriptors is never dropped in this copy.
+    unsafe {
+        libc::close_range(3, u32::MAX, 0);
+        libc::setsid();
+        libc::alarm(seconds);
+    }
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(false);
+    // SAFETY: ends this process at once, without running anything of its parent's.
+    unsafe { libc::_exit(i32::from(!done)) }
+}
+
 /// Forks, into this cgroup if one is given; 0 in the child.
 ///
 /// Without the C library, which knows no fork into a cgroup: the keeper has one thread, so that nothing the library

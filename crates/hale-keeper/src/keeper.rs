@@ -25,6 +25,7 @@ use crate::{
     cgroup::Cgroups,
     clock,
     instance::Instance,
+    outside::Outside,
     protocol::{Event, Key},
     serve::Connection,
     setup, sys, upgrade,
@@ -172,6 +173,8 @@ pub(crate) struct Keeper {
     pub(crate) timers: BTreeSet<(u64, u64)>,
     /// When which instance is to be stopped unless told otherwise.
     pub(crate) deadlines: BTreeSet<(u64, u64)>,
+    /// Containers that are ended when nobody else does.
+    pub(crate) outside: Outside,
     pub(crate) next_number: u64,
     pub(crate) logs: LogBook,
     pub(crate) cgroups: Cgroups,
@@ -249,7 +252,8 @@ impl Keeper {
         }
         let first = self.timers.first().map(|(at, _)| *at);
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        let at = [first, deadline, self.agent_by].into_iter().flatten().min()?;
+        let at =
+            [first, deadline, self.outside.next_deadline(), self.agent_by].into_iter().flatten().min()?;
         let wait = Duration::from_nanos(at.saturating_sub(clock::boot_nanos()));
         Timespec::try_from(wait).ok()
     }

@@ -97,7 +97,7 @@ impl Launched {
 }
 
 /// Whether a process has ended; waits for it so long, or for as long as it takes.
-fn ended_within(handle: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
+pub(crate) fn ended_within(handle: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
     let limit = limit.map(Timespec::try_from).transpose().map_err(std::io::Error::other)?;
     Ok(poll(&mut [PollFd::new(handle, PollFlags::IN)], limit.as_ref())? > 0)
 }

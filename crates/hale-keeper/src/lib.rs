@@ -8,6 +8,8 @@
 //! An agent that is to leave its replicas when it ends starts with [`launch_or_connect`]: a keeper that lives is found by
 //! its lock, and one of another release is upgraded in place, by another program in the same process.
 //!
+//! Of containers it holds nothing but a note: it ends those, too, when the agent is dead and can't ([`protocol::Outsider`]).
+//!
 //! # When the keeper itself is killed
 //!
 //! Replicas then go on without a parent. Nobody may start others beside them, so they are ended first: by the agent
@@ -30,6 +32,7 @@ mod leftovers;
 pub mod link;
 pub mod logs;
 mod notify;
+mod outside;
 pub mod procfs;
 pub mod protocol;
 mod scan;

@@ -93,6 +93,8 @@ pub enum Op {
     Forget(Key),
     /// Stop these at a moment to come, unless told otherwise until then. Answered by [`Answer::Done`].
     Deadline(Deadline),
+    /// Runs that are no children of the keeper's, to be ended when nobody else does. Answered by [`Answer::Done`].
+    Outside(Box<Outsiders>),
     /// Let another program take the keeper's place. The connection ends when it has; where it can't be, answered by
     /// [`Answer::Error`].
     Upgrade(Box<Upgrade>),
@@ -202,6 +204,43 @@ pub struct Deadline {
     /// How long each has from its stop signal until SIGKILL to everything left of it, milliseconds.
     #[serde(default)]
     pub grace_ms: u64,
+}
+
+/// Runs that something else holds: containers of an engine. The keeper only ends them: at their [`Deadline`], and when it
+/// ends everything.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outsiders {
+    /// What is known of them now, in place of what was known of the same runs before.
+    pub runs: Vec<Outsider>,
+    /// Whether these are all there are: others are forgotten.
+    #[serde(default)]
+    pub whole: bool,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outsider {
+    /// Which run.
+    pub key: Key,
+    /// The Unix socket its engine listens on, absolute. Docker's API is spoken there.
+    pub socket: Text,
+    /// The container, by name or id. It need not be there yet.
+    pub container: String,
+    /// The signal that ends it, sent where its main process can be reached; an engine sends the container's own.
+    #[serde(default = "sigterm")]
+    pub stop_signal: i32,
+    /// Its main process, where that is one of this machine: pid, and clock ticks since boot at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<(u32, u64)>,
+    /// Whether somebody else made it: it is let be when everything is ended, and stopped by its engine alone.
+    #[serde(default)]
+    pub borrowed: bool,
+    /// Whether it is removed, once ended, when everything is ended.
+    #[serde(default)]
+    pub remove: bool,
+    /// As in [`Start::deadline`]; absent: as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<(u64, u64)>,
 }
 
 /// Another program to take the keeper's place.

@@ -156,6 +156,11 @@ impl Keeper {
                 Ok(running) => Answer::Started(running),
                 Err(failure) => Answer::Failed(failure),
             },
+            Op::Outside(_) if self.ending.is_some() => refuse("internal", "the keeper is ending".to_owned()),
+            Op::Outside(told) => match self.enter_outside(*told) {
+                Ok(()) => Answer::Done(Empty {}),
+                Err(detail) => refuse("limits", detail),
+            },
             Op::Stop(stop) => {
                 self.stop_key(&stop.key, stop.signal, Duration::from_millis(stop.grace_ms));
                 Answer::Done(Empty {})

@@ -26,6 +26,7 @@ use crate::{
     cgroup::Cgroups,
     clock,
     keeper::{About, Keeper},
+    outside::Outside,
     procfs, sys,
     writer::LogBook,
 };
@@ -103,6 +104,7 @@ pub(crate) fn assemble(
         by_pid: HashMap::new(),
         timers: BTreeSet::new(),
         deadlines: BTreeSet::new(),
+        outside: Outside::default(),
         next_number: 0,
         logs,
         cgroups,

@@ -29,6 +29,7 @@ use crate::{
     cgroup::{Cgroups, Group},
     instance::{Instance, Output},
     keeper::{About, Keeper},
+    outside::{Outside, PassedOutside},
     protocol::{ExitRecord, Key, Running, SpawnFailure, Upgrade},
     setup, sys,
     writer::LogState,
@@ -58,6 +59,8 @@ pub(crate) struct State {
     ending: Option<u64>,
     cgroups: Cgroups,
     instances: Vec<Passed>,
+    #[serde(default)]
+    outside: PassedOutside,
     #[serde(default)]
     logs: Vec<LogState>,
 }
@@ -206,6 +209,7 @@ impl Keeper {
             ending: self.ending,
             cgroups: self.cgroups.clone(),
             instances: self.instances.iter().map(|(number, it)| pass(*number, it)).collect(),
+            outside: self.outside.pass(),
             logs: self.logs.state(),
         }
     }
@@ -263,6 +267,7 @@ impl Keeper {
         keeper.next_number = state.next_number;
         keeper.ending = state.ending;
         keeper.logs.resume(state.logs);
+        keeper.outside = Outside::take(state.outside);
         for passed in state.instances {
             let number = passed.number;
             let instance = take(passed).map_err(wrong())?;

@@ -85,6 +85,7 @@ fn held_and_ended(data: &EventData) -> String {
             Some(limit) => format!("out of memory: something of it was killed at its limit of {limit} bytes"),
             None => "out of memory: something of it was killed".to_owned(),
         },
+        EventData::ReplicaWarning(it) => format!("warning: {}", it.detail),
         EventData::ReplicaProberError(it) => format!("{} could not be checked: {}", it.probe, it.detail),
         EventData::WorkloadApplied(it) => format!("{}, {} replicas asked for", it.change, it.replicas),
         EventData::TargetProbeFailed(it) => {

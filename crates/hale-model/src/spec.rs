@@ -123,6 +123,25 @@ impl Run {
     }
 }
 
+/// The limits of `setrlimit(2)` that can be asked for (`ulimits`). `as` is for processes alone: engines can't set it.
+pub const ULIMITS: [&str; 15] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 /// A container of an engine on this machine (N5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {

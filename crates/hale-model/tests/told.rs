@@ -154,6 +154,11 @@ fn one_of_each() -> Vec<EventData> {
             detail: "too many open files".into(),
         }),
         EventData::ReplicaOutOfMemory(ReplicaOutOfMemory { instance: i(), limit_bytes: Some(64 << 20) }),
+        EventData::ReplicaWarning(ReplicaWarning {
+            instance: i(),
+            code: "healthcheck_not_run".into(),
+            detail: "the HEALTHCHECK of the image is never run here".into(),
+        }),
         EventData::WorkloadApplied(WorkloadApplied { change: "created".into(), replicas: 2 }),
         EventData::TargetProbeFailed(TargetProbeFailed {
             consecutive_failures: 3,

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -46,6 +47,8 @@ pub struct Node {
     pub zone: Option<String>,
     /// The share of traffic of its endpoints relative to others; 0 counts as 1.
     pub weight: u32,
+    /// Where what runs on it is reached from other machines; absent: everything that asks is on this one.
+    pub address: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -322,6 +325,10 @@ fn one_of<'a>(generations: &'a Generations, nodes: &HashMap<String, Node>) -> Op
 
 fn endpoint(port: &str, report: &EndpointReport, nodes: &HashMap<String, Node>) -> Option<Endpoint> {
     let node = nodes.get(&report.node);
+    // A container's own address, which its port was not published beside: gateways elsewhere would never reach it (S12).
+    if node.and_then(|it| it.address).is_some_and(|it| report.address.is_some_and(|at| at != it)) {
+        return None;
+    }
     Some(Endpoint {
         replica: report.replica.clone(),
         node: report.node.clone(),

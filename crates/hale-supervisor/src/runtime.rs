@@ -144,6 +144,15 @@ pub enum RuntimeEvent {
         /// When, on the driver's scale.
         at: Time,
     },
+    /// Something that is asked for has less effect here than one would think.
+    Warning {
+        /// Which run.
+        id: InstanceId,
+        /// A stable word for it.
+        code: &'static str,
+        /// What, why, and what to do instead.
+        detail: String,
+    },
     /// The kernel killed something of the instance for want of memory; if that was its main process, its end follows.
     OutOfMemory {
         /// Which run.

@@ -46,6 +46,7 @@ impl Runs {
             no_root: told.no_root,
             publish: told.publish,
             end_leftovers: told.end_leftovers,
+            keeper: Some(process.outside()),
             ..ContainerOptions::new(data_dir)
         }));
         let all: Vec<Arc<dyn Runtime>> = vec![Arc::clone(&process) as _, Arc::clone(&container) as _];

@@ -78,6 +78,9 @@ pub enum EventData {
     /// The kernel killed something of a container for want of memory; if it was all of it, its end follows.
     #[serde(rename = "dev.hale.replica.out_of_memory")]
     ReplicaOutOfMemory(ReplicaOutOfMemory),
+    /// Something that is asked for has less effect here than one would think.
+    #[serde(rename = "dev.hale.replica.warning")]
+    ReplicaWarning(ReplicaWarning),
     /// A workload was declared or changed.
     #[serde(rename = "dev.hale.workload.applied")]
     WorkloadApplied(WorkloadApplied),
@@ -166,6 +169,7 @@ impl EventData {
         "dev.hale.replica.would_have",
         "dev.hale.replica.prober_error",
         "dev.hale.replica.out_of_memory",
+        "dev.hale.replica.warning",
         "dev.hale.workload.applied",
         "dev.hale.target.probe_failed",
         "dev.hale.target.probe_recovered",
@@ -221,6 +225,7 @@ impl EventData {
             Self::ReplicaWouldHave(_) => "dev.hale.replica.would_have",
             Self::ReplicaProberError(_) => "dev.hale.replica.prober_error",
             Self::ReplicaOutOfMemory(_) => "dev.hale.replica.out_of_memory",
+            Self::ReplicaWarning(_) => "dev.hale.replica.warning",
             Self::WorkloadApplied(_) => "dev.hale.workload.applied",
             Self::TargetProbeFailed(_) => "dev.hale.target.probe_failed",
             Self::TargetProbeRecovered(_) => "dev.hale.target.probe_recovered",
@@ -291,6 +296,7 @@ impl EventData {
             | Self::ReplicaFlapping(_)
             | Self::ReplicaProberError(_)
             | Self::ReplicaOutOfMemory(_)
+            | Self::ReplicaWarning(_)
             | Self::NodeObserverSuspect(_) => Severity::Warning,
             Self::ReplicaUnhealthy(_)
             | Self::TargetProbeFailed(_)
@@ -331,6 +337,7 @@ impl EventData {
             | Self::ReplicaWouldHave(ReplicaWouldHave { instance, .. })
             | Self::ReplicaProberError(ReplicaProberError { instance, .. })
             | Self::ReplicaOutOfMemory(ReplicaOutOfMemory { instance, .. })
+            | Self::ReplicaWarning(ReplicaWarning { instance, .. })
             | Self::ReplicaPlaced(ReplicaPlaced { instance, .. })
             | Self::ReplicaWithdrawn(ReplicaWithdrawn { instance, .. }) => Some(instance),
             Self::WorkloadApplied(_)

@@ -325,6 +325,18 @@ pub struct ReplicaOutOfMemory {
     pub limit_bytes: Option<u64>,
 }
 
+/// The data of `dev.hale.replica.warning`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplicaWarning {
+    /// Which run of which replica.
+    #[serde(flatten)]
+    pub instance: Instance,
+    /// A stable word for it: `healthcheck_not_run`, `oom_not_told`, `unpublished`.
+    pub code: String,
+    /// What has less effect than one would think, why, and what to do instead.
+    pub detail: String,
+}
+
 /// What an instance was doing before it was ended (H25), bounded to 256 KiB.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Forensics {

@@ -12,26 +12,7 @@ use super::{
     raw::{RawEnvFrom, RawProcess, RawUlimit},
     scalar::{Many, Text},
 };
-use crate::spec::Process;
-
-/// The limits of `setrlimit(2)` that can be asked for.
-const ULIMITS: [&str; 15] = [
-    "as",
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
+use crate::spec::{Process, ULIMITS};
 
 pub(super) fn process(at: At<RawProcess>, cx: &Cx<'_>) -> Process {
     let At { span, value: raw } = at;

@@ -297,7 +297,10 @@ impl Shared {
         };
         let lost = node.condition == hale_model::cluster::NodeCondition::Lost;
         let zone = Some(node.facts.zone.clone()).filter(|it| !it.is_empty());
-        let changes = self.registry.set_node(name, registry::Node { lost, zone, weight: 1 });
+        // An agent that is reached by loopback shares its machine with all that ask.
+        let address = node.facts.address.filter(|it| !it.is_loopback() && !it.is_unspecified());
+        let node_now = registry::Node { lost, zone, weight: 1, address };
+        let changes = self.registry.set_node(name, node_now);
         self.log(changes, name, !lost, node.condition.as_str());
     }
 

@@ -137,6 +137,19 @@ fn replicas_without_an_address_or_the_port_are_no_endpoints() {
 }
 
 #[test]
+fn an_address_of_a_container_alone_is_no_endpoint_where_gateways_are_elsewhere() {
+    let registry = registry();
+    let own = Some("172.17.0.2".parse().unwrap());
+    registry.apply(&EndpointReport { node: "a".to_owned(), address: own, ..report("web-0", 1, true) });
+    assert_eq!(ready(&registry), ["web-0"], "everything is on one machine");
+    let reached = Some("10.0.0.1".parse().unwrap());
+    registry.set_node("a", Node { address: reached, ..Node::default() });
+    assert!(registry.endpoints("web").unwrap().endpoints.is_empty());
+    registry.apply(&EndpointReport { node: "a".to_owned(), address: reached, ..report("web-0", 2, true) });
+    assert_eq!(ready(&registry), ["web-0"], "published");
+}
+
+#[test]
 fn endpoints_stand_by_ordinal() {
     let registry = registry();
     for name in ["web-10", "web-2", "web-0"] {

@@ -1,6 +1,8 @@
 //! The agent's connection to the keeper: one task that owns it, and what it does when it breaks.
 
+mod connection;
 mod missed;
+mod outside;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -14,22 +16,19 @@ use std::{
 
 use hale_health::{Exit, Time};
 use hale_keeper::{
-    KeeperError, Launched, end_leftovers, launch, link,
+    KeeperError, Launched, end_leftovers, launch,
     protocol::{
-        Answer, Deadline, Empty, End, Event, ExitRecord, Hello, InstanceState, Key, Message, Op, Request,
-        Running, SpawnFailure, Start, Stop, VERSION, Welcome,
+        Answer, Deadline, Empty, End, Event, ExitRecord, InstanceState, Key, Message, Op, Outsider, Running,
+        SpawnFailure, Start, Stop, Welcome,
     },
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
     sync::{Notify, mpsc, oneshot},
     time::sleep,
 };
 
+use self::connection::Connection;
+pub use self::outside::KeptOutside;
 use super::{Live, Table, id_of, key_of, spawn_error};
 use crate::runtime::{InstanceId, RuntimeEvent, SpawnError};
 
@@ -41,12 +40,16 @@ const WAITING_EVENTS: usize = 4096;
 /// The longest wait between attempts to get a keeper again.
 const AGAIN_MAX: Duration = Duration::from_secs(30);
 
+/// Tells that the keeper knows.
+type Told = oneshot::Sender<Result<(), SpawnError>>;
+
 /// What the task is asked.
 #[derive(Debug)]
 enum Order {
     Start(Box<Start>, oneshot::Sender<Result<Running, SpawnError>>),
     List(oneshot::Sender<Vec<InstanceState>>),
     Forget(InstanceId),
+    Outside(Vec<Outsider>, bool, Told),
     End(Duration, oneshot::Sender<()>),
 }
 
@@ -91,6 +94,8 @@ impl Client {
             dropped: 0,
             starts: HashMap::new(),
             lists: HashMap::new(),
+            outside: HashMap::new(),
+            told_outside: HashMap::new(),
             missed: None,
             end: None,
             next_id: 1,
@@ -152,64 +157,6 @@ impl Client {
     }
 }
 
-/// An open connection.
-#[derive(Debug)]
-struct Connection {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
-    line: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(keeper: &Launched) -> Result<(Self, Welcome), KeeperError> {
-        let what = "talk to the keeper";
-        let failed = |source: io::Error| KeeperError::System { what, source };
-        let stream = link::connect(keeper.dir())?;
-        stream.set_nonblocking(true).map_err(failed)?;
-        let (reader, writer) = UnixStream::from_std(stream).map_err(failed)?.into_split();
-        let mut connection =
-            Self { reader: BufReader::with_capacity(64 * 1024, reader), writer, line: Vec::new() };
-        let end_with_agent = Some(keeper.options.keeper.end_with_agent);
-        let release = env!("CARGO_PKG_VERSION").to_owned();
-        let hello = Op::Hello(Hello { version: VERSION, release, end_with_agent, only_asks: false });
-        connection.send(0, hello).await.map_err(failed)?;
-        loop {
-            match connection.next().await.map_err(failed)? {
-                Some(Message::Reply { answer: Answer::Welcome(welcome), .. }) => {
-                    return Ok((connection, welcome));
-                }
-                Some(_) => {}
-                None => return Err(failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
-            }
-        }
-    }
-
-    async fn send(&mut self, id: u64, op: Op) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&Request { id, op })?;
-        line.push(b'\n');
-        self.writer.write_all(&line).await
-    }
-
-    /// The next message; `None` at the end. Can be cancelled: what was read stays.
-    async fn next(&mut self) -> io::Result<Option<Message>> {
-        loop {
-            if self.reader.read_until(b'\n', &mut self.line).await? == 0 {
-                return Ok(None);
-            }
-            if self.line.last() != Some(&b'\n') {
-                return Ok(None);
-            }
-            let message = serde_json::from_slice(&self.line);
-            self.line.clear();
-            match message {
-                Ok(message) => return Ok(Some(message)),
-                // A newer keeper may say what this release does not know.
-                Err(error) => tracing::debug!(%error, "passed over a message of the keeper"),
-            }
-        }
-    }
-}
-
 /// Owns the connection.
 struct Task {
     keeper: Option<Launched>,
@@ -224,6 +171,9 @@ struct Task {
     dropped: u64,
     starts: HashMap<u64, oneshot::Sender<Result<Running, SpawnError>>>,
     lists: HashMap<u64, oneshot::Sender<Vec<InstanceState>>>,
+    /// What is not the keeper's and it is to end when nobody else does: told to each anew.
+    outside: HashMap<Key, Outsider>,
+    told_outside: HashMap<u64, Told>,
     /// The question what happened while there was no connection.
     missed: Option<u64>,
     end: Option<oneshot::Sender<()>>,
@@ -289,7 +239,12 @@ impl Task {
                 self.lists.insert(self.next_id, answer);
                 self.connection.send(self.next_id, Op::List(Empty {})).await
             }
-            Order::Forget(id) => self.connection.send(self.next_id, Op::Forget(key_of(&id))).await,
+            Order::Forget(id) => {
+                let key = key_of(&id);
+                self.outside.remove(&key);
+                self.connection.send(self.next_id, Op::Forget(key)).await
+            }
+            Order::Outside(runs, whole, told) => self.enter_outside(runs, whole, Some(told)).await,
             Order::End(grace, answer) => {
                 self.end = Some(answer);
                 self.connection.send(self.next_id, Op::End(End { grace_ms: millis(grace) })).await
@@ -323,6 +278,7 @@ impl Task {
             together.entry((at, millis(grace))).or_default().push(key_of(&id));
         }
         for ((at, grace_ms), keys) in together {
+            self.note_deadline(&keys, at.map(|at| (at, grace_ms)));
             self.next_id += 1;
             self.connection.send(self.next_id, Op::Deadline(Deadline { keys, at, grace_ms })).await?;
         }
@@ -338,6 +294,8 @@ impl Task {
                     }
                 } else if let Some(waiting) = self.starts.remove(&id) {
                     let _ = waiting.send(result_of(answer));
+                } else if let Some(told) = self.told_outside.remove(&id) {
+                    let _ = told.send(outside::result_of(answer));
                 } else if let (Some(waiting), Answer::Instances(all)) = (self.lists.remove(&id), &answer) {
                     let _ = waiting.send(all.clone());
                 } else if let Answer::Error(error) = answer {
@@ -390,6 +348,9 @@ impl Task {
         for (_, waiting) in self.starts.drain() {
             let _ = waiting.send(Err(unavailable("the keeper was lost during the start")));
         }
+        for (_, told) in self.told_outside.drain() {
+            let _ = told.send(Err(unavailable("the keeper was lost")));
+        }
         self.lists.clear();
         if let Some(ended) = self.end.take() {
             if let Some(mut keeper) = self.keeper.take() {
@@ -414,7 +375,9 @@ impl Task {
             while let Ok(order) = self.orders.try_recv() {
                 match order {
                     Order::Start(_, answer) => drop(answer.send(Err(unavailable("there is no keeper now")))),
-                    Order::List(_) | Order::Forget(_) => {}
+                    Order::Outside(_, _, told) => drop(told.send(Err(unavailable("there is no keeper now")))),
+                    Order::List(_) => {}
+                    Order::Forget(id) => drop(self.outside.remove(&key_of(&id))),
                     Order::End(_, answer) => {
                         let _ = answer.send(());
                         return false;
@@ -452,7 +415,9 @@ impl Task {
         self.connection = connection;
         *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = welcome;
         self.keeper = Some(keeper);
-        Ok(())
+        self.tell_outside_again()
+            .await
+            .map_err(|source| KeeperError::System { what: "tell the keeper of containers", source })
     }
 }
 

@@ -37,6 +37,7 @@ use hale_model::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+pub use client::KeptOutside;
 pub use env_file::read as read_env_file;
 pub use environment::{BaseEnvironment, port_variable};
 pub use examine::examine;
@@ -149,6 +150,12 @@ impl ProcessRuntime {
         if tokio::time::timeout(limit, self.client.end(grace)).await.is_err() {
             tracing::warn!(limit_seconds = limit.as_secs_f64(), "the keeper has not ended in time");
         }
+    }
+
+    /// By which the keeper is told of what it does not run, and ends when nobody else does (N19, S9).
+    #[must_use]
+    pub fn outside(&self) -> KeptOutside {
+        self.client.outside()
     }
 
     /// Whether the keeper can be asked; while a lost one is replaced it can't be.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hale_health::{Exit, Handled, Incarnation, Input, Outcome, ProbeKind, Time, Verdict};
 use hale_model::{
-    event::{EventData, ReplicaOutOfMemory},
+    event::{EventData, ReplicaOutOfMemory, ReplicaWarning},
     report::{OutcomeRecord, Report},
 };
 use tracing::{debug, warn};
@@ -73,6 +73,7 @@ impl Core {
             RuntimeEvent::Notify { id, name, value, .. } => self.on_notify(now, &id, &name, &value),
             RuntimeEvent::Health { id, healthy, detail, .. } => self.on_health(now, &id, healthy, detail),
             RuntimeEvent::OutOfMemory { id } => self.on_out_of_memory(&id),
+            RuntimeEvent::Warning { id, code, detail } => self.on_warning(&id, code, detail),
         }
     }
 
@@ -122,6 +123,13 @@ impl Core {
         let limit_bytes = unit.spec_of(ordinal).resources.memory;
         self.world
             .tell(&id.replica, EventData::ReplicaOutOfMemory(ReplicaOutOfMemory { instance, limit_bytes }));
+    }
+
+    fn on_warning(&mut self, id: &InstanceId, code: &str, detail: String) {
+        let Some((unit, ordinal)) = present(&mut self.units, id) else { return };
+        let instance = unit.instance(&self.world, ordinal);
+        let warning = ReplicaWarning { instance, code: code.to_owned(), detail };
+        self.world.tell(&id.replica, EventData::ReplicaWarning(warning));
     }
 
     pub(super) fn on_back(&mut self, now: Time, back: Back) {

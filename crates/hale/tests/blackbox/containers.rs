@@ -5,14 +5,14 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
 use crate::{
     docker::{Docker, container_of},
-    harness::{Up, free_port, hale, kill, pid_of, wait_for, wait_until},
+    harness::{Up, alive, free_port, hale, kill, pid_of, wait_for, wait_until},
 };
 
 fn up(docker: &Docker, yaml: &str) -> Up {
@@ -193,6 +193,92 @@ process: {command: [sleep, \"1000\"]}
         it["last_error"].as_str().is_some_and(|it| it.contains("/nowhere/docker.sock"))
     });
     assert_eq!(boxed["ready"], false, "{boxed:#}");
+}
+
+const LEFT: &str = "
+kind: Workload
+name: gentle
+container: {image: hale-example/worker:1}
+---
+kind: Workload
+name: stubborn
+replicas: 2
+container: {image: hale-example/worker:1, command: [/bin/sh, -c, \"trap '' TERM; while :; do sleep 0.1; done\"]}
+---
+kind: Workload
+name: adopted
+replicas: 1
+container: {adopt: {label: \"autoheal=true\"}}
+";
+
+/// The pids of the main processes of all four.
+fn run_left(docker: &Docker, up: &Up) -> Vec<u32> {
+    let running = ["gentle-0", "stubborn-0", "stubborn-1", "adopted-0"];
+    let pids = running.map(|it| pid_of(&up.wait_replica(it, "running", |it| it["phase"] == "running")));
+    assert_eq!(docker.all().len(), 4);
+    pids.to_vec()
+}
+
+#[test]
+fn containers_of_a_hale_up_that_is_killed_end_within_seconds_and_those_of_others_run_on() {
+    let docker = Docker::start();
+    docker.docker(&[
+        "run",
+        "--detach",
+        "--name",
+        "shop",
+        "--label",
+        "autoheal=true",
+        "hale-example/worker:1",
+    ]);
+    let up = up(&docker, LEFT);
+    let pids = run_left(&docker, &up);
+    let began = Instant::now();
+    kill("KILL", up.pid());
+    wait_until("ours have ended", || pids[..3].iter().all(|it| !alive(*it)));
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "5 s, and this machine is slow: {:?}",
+        began.elapsed()
+    );
+    wait_until("ours are removed", || docker.all().len() == 1);
+    assert!(alive(pids[3]), "what somebody else made runs on");
+    assert_eq!(docker.docker(&["inspect", "-f", "{{.State.Running}} {{.RestartCount}}", "shop"]), "true 0");
+}
+
+#[test]
+fn with_an_engine_that_hangs_they_end_too_and_the_next_start_removes_what_is_left() {
+    let docker = Docker::start();
+    docker.docker(&[
+        "run",
+        "--detach",
+        "--name",
+        "shop",
+        "--label",
+        "autoheal=true",
+        "hale-example/worker:1",
+    ]);
+    let first = up(&docker, LEFT);
+    let pids = run_left(&docker, &first);
+    docker.freeze();
+    let began = Instant::now();
+    kill("KILL", first.pid());
+    wait_until("ours have ended", || pids[..3].iter().all(|it| !alive(*it)));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let lock = first.path("data/run/keeper.lock");
+    let keeper = fs::read_to_string(lock).unwrap().trim().parse().unwrap();
+    wait_until("the keeper does not wait for the engine", || !alive(keeper));
+    docker.thaw();
+    let host = [("HALE_CONTAINER_HOST", docker.host())];
+    let host: Vec<(&str, &str)> = host.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let next = Up::start_with(
+        first.dir(),
+        "kind: Workload\nname: none\nprocess: {command: [sleep, \"1000\"]}\n",
+        &host,
+    );
+    next.wait_replica("none-0", "running", |it| it["phase"] == "running");
+    wait_until("what was left is removed", || docker.all().len() == 1);
+    assert!(alive(pids[3]));
 }
 
 /// What autoheal is used for: containers that somebody else started, restarted when their own check fails.

@@ -44,7 +44,8 @@ impl Up {
         Self::start_with(dir, yaml, &[])
     }
 
-    fn start_with(dir: Arc<TempDir>, yaml: &str, env: &[(&str, &str)]) -> Self {
+    /// All of it.
+    pub(crate) fn start_with(dir: Arc<TempDir>, yaml: &str, env: &[(&str, &str)]) -> Self {
         let file = dir.path().join("app.yaml");
         fs::write(&file, yaml).unwrap();
         let mut child = hale()

@@ -138,3 +138,46 @@ fn a_node_takes_containers_once_its_engine_answers() {
     docker.restart();
     cluster.wait_ready("web", 2);
 }
+
+#[test]
+fn with_stop_after_the_keeper_stops_a_container_whose_agent_is_dead_and_the_next_agent_tells_of_it() {
+    let docker = Docker::start();
+    let mut cluster = start(&[("a", &docker)]);
+    cluster.apply(&WEB.replace("replaceAfter: 1s", "stopAfter: 3s").replace("replicas: 2", "replicas: 1"));
+    cluster.wait_ready("web", 1);
+    let before = cluster.replica("web-0");
+    let container = container_of(&before).to_owned();
+    let runs = || docker.docker(&["inspect", "--format", "{{.State.Running}}", &container]) == "true";
+    cluster.agents.get_mut("a").unwrap().kill();
+    assert!(runs(), "it runs on at first");
+    wait_until("the keeper has stopped it", || !runs());
+    let code = docker.docker(&["inspect", "--format", "{{.State.ExitCode}}", &container]);
+    assert!(["143", "0"].contains(&&*code), "asked to end, and it did: {code}");
+    agent(&mut cluster, "a", &docker.host());
+    let now = cluster.wait_replica("web-0", "runs again", |it| {
+        it["ready"] == true && it["container_id"] != before["container_id"]
+    });
+    assert_eq!(docker.all(), [container_of(&now)], "the old one is removed");
+}
+
+#[test]
+fn a_container_that_is_not_published_is_no_endpoint_of_a_node_elsewhere_and_it_is_said() {
+    let docker = Docker::start();
+    let mut cluster = Cluster::empty();
+    cluster.server("s1");
+    let (host, address, urls) = (docker.host(), docker.gateway(), cluster.urls());
+    cluster.agent_at("a", &urls, |agent| agent, &["--container-host", &host, "--address", &address]);
+    cluster.wait_nodes_ready(&["a"]);
+    cluster.apply(&WEB.replace(", hostPort: 0", "").replace("replicas: 2", "replicas: 1"));
+    cluster.wait_ready("web", 1);
+    let explained = || cluster.ok(&["explain", "web-0"]);
+    wait_until("it is said", || explained().contains("no endpoint of the service web"));
+    assert_eq!(cluster.endpoints("web")["endpoints"], serde_json::json!([]));
+    cluster.apply(&WEB.replace("replicas: 2", "replicas: 1"));
+    let set = cluster.wait(
+        "published, it is one",
+        || cluster.endpoints("web"),
+        |set| set["endpoints"][0]["ready"] == true,
+    );
+    assert_eq!(set["endpoints"][0]["address"], address);
+}

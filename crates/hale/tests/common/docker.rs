@@ -44,6 +44,21 @@ impl Docker {
         self.docker(&["exec", container_of(replica), "/bin/sh", "-c", line])
     }
 
+    /// Lets it hang: it takes connections and answers nothing.
+    pub(crate) fn freeze(&self) {
+        self.0.freeze();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.0.thaw();
+    }
+
+    /// Where replicas on this machine are reached, without being on loopback: the address of its bridge.
+    pub(crate) fn gateway(&self) -> String {
+        self.docker(&["network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "bridge"])
+    }
+
     /// `kill -9` of the daemon and its containerd; containers run on (live restore).
     pub(crate) fn kill(&mut self) {
         self.0.kill9();

@@ -30,7 +30,9 @@ impl Task {
         *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = welcome;
         self.next_id += 1;
         self.missed = Some(self.next_id);
-        self.connection.send(self.next_id, Op::List(Empty {})).await.is_ok()
+        let asked = self.connection.send(self.next_id, Op::List(Empty {})).await.is_ok();
+        // An order on its way may have been lost; one that has been told twice stands once.
+        asked && self.tell_outside_again().await.is_ok()
     }
 
     /// Tells what happened while there was no connection. What was asked and not begun then is asked again; what was

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hale_model::spec::ULIMITS;
+
 use super::{
     draft::{Draft, label, seconds, size, span},
     ini::{Continued, Line, lines},
@@ -179,23 +181,7 @@ impl Unit<'_> {
 
     fn limit(&mut self, line: &Line) {
         let name = line.key.trim_start_matches("Limit").to_lowercase();
-        let known = [
-            "as",
-            "core",
-            "cpu",
-            "data",
-            "fsize",
-            "memlock",
-            "msgqueue",
-            "nice",
-            "nofile",
-            "nproc",
-            "rss",
-            "rtprio",
-            "sigpending",
-            "stack",
-        ];
-        if !known.contains(&name.as_str()) {
+        if !ULIMITS.contains(&name.as_str()) {
             return self.note(line, "not carried over");
         }
         let one = |it: &str| Out::word(if it == "infinity" { "unlimited" } else { it });

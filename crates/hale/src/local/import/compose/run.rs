@@ -1,6 +1,9 @@
 //! What runs and how it is kept: commands, environment, restarts, limits.
 
-use hale_model::file::{Key, Kind, Node};
+use hale_model::{
+    file::{Key, Kind, Node},
+    spec::ULIMITS,
+};
 
 use super::service::Service;
 use crate::local::import::{
@@ -162,25 +165,9 @@ impl Service<'_> {
     }
 
     pub(super) fn ulimits(&self, key: &Key, node: &Node, draft: &mut Draft) {
-        let known = [
-            "core",
-            "cpu",
-            "data",
-            "fsize",
-            "memlock",
-            "msgqueue",
-            "nice",
-            "nofile",
-            "nproc",
-            "rss",
-            "rtprio",
-            "rttime",
-            "sigpending",
-            "stack",
-        ];
         let mut limits = Fields::default();
         for (name, value) in entries(node) {
-            if !known.contains(&name.text.as_str()) {
+            if name.text == "as" || !ULIMITS.contains(&&*name.text) {
                 self.note(key, &format!("ulimits.{}", name.text), "not carried over");
                 continue;
             }
