@@ -50,6 +50,9 @@ impl Shared {
             State::Unknown | State::Down(_) => None,
         };
         for (id, record) in records {
+            if let (true, Some(container)) = (record.adopted, &record.container) {
+                self.claimed(&id, container);
+            }
             let record = Record { socket: socket.clone().or(record.socket), ..record };
             if self.options.end_leftovers {
                 self.end_leftover(&id, &record).await;
@@ -175,7 +178,7 @@ impl Shared {
     fn remove_if_ours(self: &Arc<Self>, record: &Record) {
         if let Some(container) = record.container.clone().filter(|_| !record.adopted) {
             let shared = Arc::clone(self);
-            tokio::spawn(async move { drop(shared.remove_container(&container).await) });
+            tokio::spawn(async move { shared.remove_container(&container).await });
         }
     }
 

@@ -201,6 +201,7 @@ impl Shared {
         }
         self.records.remove(id);
         self.leave_outside(id);
+        self.unclaim(id);
         tracing::info!(replica = id.replica, "a container that somebody else made is let be");
         let (shared, id) = (Arc::clone(self), id.clone());
         tokio::spawn(async move { shared.tell(RuntimeEvent::Gone { id }).await });

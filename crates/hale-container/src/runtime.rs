@@ -81,6 +81,15 @@ impl ContainerRuntime {
         }
     }
 
+    /// How many containers with this label (name, and value where one is asked for) somebody else made.
+    ///
+    /// # Errors
+    /// The engine can't be asked; in words.
+    pub async fn count_labelled(&self, label: (&str, Option<&str>)) -> Result<usize, String> {
+        self.shared.watched();
+        self.shared.labelled(label).await.map(|it| it.len()).map_err(|error| error.to_string())
+    }
+
     async fn examine_now(&self, id: &InstanceId, limit: Duration) -> Forensics {
         let live = self.shared.table.get(id);
         let files = self.log_files(&id.replica);

@@ -60,6 +60,9 @@ pub(crate) struct Shared {
     pub(crate) writer: Writer,
     pub(crate) starts: Semaphore,
     pub(crate) warned: Warned,
+    /// Which container of somebody else each replica has, or had last. Small: an entry goes with its container's next
+    /// replica, or when it is let be.
+    pub(crate) claims: Mutex<HashMap<String, String>>,
     tell: mpsc::Sender<RuntimeEvent>,
     owner: OnceLock<String>,
     /// The last run of each replica that ended: its record goes when the next has begun.
@@ -79,6 +82,7 @@ impl Shared {
             writer: Writer::start(&options.data_dir, options.logs),
             starts: Semaphore::new(STARTS),
             warned: Warned::default(),
+            claims: Mutex::default(),
             tell,
             owner: OnceLock::new(),
             last: Mutex::default(),

@@ -58,6 +58,9 @@ pub struct WorkloadRecord {
     pub applied_at: Timestamp,
     /// By whom.
     pub applied_by: String,
+    /// Whether its number of replicas is that of the containers that were found, since none was declared (N5).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopts_all: bool,
 }
 
 /// An update that was taken back (S11).

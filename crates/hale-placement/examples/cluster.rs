@@ -214,6 +214,7 @@ fn workload(number: usize, wall: Timestamp) -> WorkloadRecord {
         pauses: Vec::new(),
         applied_at: wall,
         applied_by: "bench".into(),
+        adopts_all: false,
     }
 }
 

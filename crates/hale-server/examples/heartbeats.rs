@@ -161,6 +161,7 @@ async fn seed(store: &Store, nodes: usize, replicas: usize) -> Outcome {
             pauses: Vec::new(),
             applied_at: now,
             applied_by: "bench".into(),
+            adopts_all: false,
         }))));
     }
     for at in 0..nodes {

@@ -87,7 +87,15 @@ impl PodmanEngine {
         self.dir.path().join("podman.sock")
     }
 
-    fn podman(&self) -> Command {
+    /// Lets the `podman` command do something; whether it did, and what it said.
+    #[must_use]
+    pub fn podman(&self, args: &[&str]) -> (bool, String) {
+        let output = self.command().args(args).output().expect("podman runs; `cargo xtask test` installs it");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new("podman");
         command.env("CONTAINERS_CONF", self.conf());
         command.args(["--root", &self.path("root"), "--runroot", &self.path("run")]);
@@ -105,7 +113,7 @@ impl PodmanEngine {
             .stdout(Stdio::piped())
             .spawn()
             .expect("tar runs");
-        let mut command = self.podman();
+        let mut command = self.command();
         command.arg("import");
         for change in changes {
             command.arg("--change").arg(change);
@@ -119,7 +127,7 @@ impl PodmanEngine {
 
 impl Drop for PodmanEngine {
     fn drop(&mut self) {
-        let _ = self.podman().args(["rm", "-fa", "-t", "0"]).output();
+        let _ = self.command().args(["rm", "-fa", "-t", "0"]).output();
         if let Some(mut server) = self.server.take() {
             server.end(Signal::TERM);
         }

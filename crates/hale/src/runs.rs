@@ -94,6 +94,11 @@ impl Runs {
         told
     }
 
+    /// How many containers with a label somebody else made; the error says why that can't be told.
+    pub(crate) async fn count_labelled(&self, label: (&str, Option<&str>)) -> Result<usize, String> {
+        self.container.count_labelled(label).await
+    }
+
     /// Whether the keeper can be asked. A missing container engine makes no node unready: it harms its containers alone.
     pub(crate) fn answers(&self) -> bool {
         self.process.answers()

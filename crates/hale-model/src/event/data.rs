@@ -145,7 +145,7 @@ pub enum EventData {
 
 impl EventData {
     /// Every type of the list, in order.
-    pub const TYPES: [&'static str; 43] = [
+    pub const TYPES: [&'static str; 44] = [
         "dev.hale.replica.starting",
         "dev.hale.replica.running",
         "dev.hale.replica.ready",

@@ -168,6 +168,7 @@ impl World {
             pauses: Vec::new(),
             applied_at: self.wall,
             applied_by: "ann".into(),
+            adopts_all: false,
         };
         self.workloads.insert(record.name.clone(), record.clone());
         self.put(Noun::Workload(Box::new(record)));

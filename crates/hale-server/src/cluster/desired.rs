@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use super::person::Person;
-use super::{Cluster, scaling::with_replicas, snapshot::Snapshot};
+use super::{Cluster, following, snapshot::Snapshot};
 
 /// How often a change is made anew because others changed the same meanwhile.
 const TRIES: u32 = 10;
@@ -176,35 +176,6 @@ impl Cluster {
         .await
     }
 
-    /// Changes how many replicas a workload has: its declaration, with another number in it.
-    ///
-    /// # Errors
-    /// See [`DesiredError`].
-    pub async fn scale(&self, name: &str, replicas: u32, by: &Person) -> Result<Applied, DesiredError> {
-        self.commit(|snapshot| {
-            let record = snapshot
-                .workloads
-                .get(name)
-                .ok_or_else(|| DesiredError::NotFound { kind: "workload", name: name.to_owned() })?;
-            let old = &record.document;
-            let text = with_replicas(&old.json, replicas).ok_or_else(|| {
-                DesiredError::Refused(format!("the declaration of {name} can't be changed"))
-            })?;
-            let documents = document::read_str(&format!("workload {name}"), Path::new(&old.dir), &text)
-                .map_err(DesiredError::Invalid)?;
-            let [document] = documents.as_slice() else {
-                return Err(DesiredError::Refused("nothing to scale".to_owned()));
-            };
-            together(snapshot, &documents, &BTreeSet::new())?;
-            let mut write = Write::default();
-            // Whose it is it stays: what `hale up` declared goes when its files no longer have it (N19).
-            let change = put(snapshot, document, record.owner, by, &mut write);
-            let (kind, name) = (document.kind.clone(), document.name.clone());
-            Ok((write, Applied { kind, name, change }))
-        })
-        .await
-    }
-
     /// Opens, cordons or drains a node.
     ///
     /// # Errors
@@ -344,7 +315,8 @@ fn plan(
     together(snapshot, documents, &gone)?;
     let (mut write, mut applied) = (Write::default(), Vec::new());
     for document in documents {
-        let change = put(snapshot, document, owner, by, &mut write);
+        let (document, found) = following::with_number(snapshot, document)?;
+        let change = put(snapshot, &document, (owner, found), by, &mut write);
         applied.push(Applied { kind: document.kind.clone(), name: document.name.clone(), change });
     }
     for (kind, name) in gone {
@@ -361,7 +333,7 @@ fn kind(document: &Document) -> Kind {
 }
 
 /// Checks documents with everything that stays.
-fn together(
+pub(super) fn together(
     snapshot: &Snapshot,
     documents: &[Document],
     gone: &BTreeSet<(Kind, &str)>,
@@ -379,10 +351,11 @@ fn together(
 }
 
 /// Adds what declaring one document changes.
-fn put(
+/// `found`: as many replicas as there are containers to adopt.
+pub(super) fn put(
     snapshot: &Snapshot,
     document: &Document,
-    owner: Owner,
+    (owner, found): (Owner, bool),
     by: &Person,
     write: &mut Write,
 ) -> AppliedChange {
@@ -400,16 +373,17 @@ fn put(
                 applied_at: now,
                 applied_by: by.by.clone(),
             };
-            (old.map(|it| (&it.document.digest, it.owner)), Record::Target(Box::new(record)))
+            (old.map(|it| (&it.document.digest, it.owner == owner)), Record::Target(Box::new(record)))
         }
         _ => {
             let old = snapshot.workloads.get(name).map(|it| &*it.record);
-            let record = workload(old, document, owner, by, now);
-            (old.map(|it| (&it.document.digest, it.owner)), Record::Workload(Box::new(record)))
+            let record = WorkloadRecord { adopts_all: found, ..workload(old, document, owner, by, now) };
+            let same = |it: &WorkloadRecord| it.owner == owner && it.adopts_all == found;
+            (old.map(|it| (&it.document.digest, same(it))), Record::Workload(Box::new(record)))
         }
     };
     let change = match old {
-        Some((digest, known)) if *digest == document.digest && known == owner => {
+        Some((digest, true)) if *digest == document.digest => {
             return AppliedChange::Unchanged;
         }
         Some((digest, _)) if *digest == document.digest => AppliedChange::Unchanged,
@@ -459,6 +433,7 @@ fn workload(
         pauses: old.map(|it| it.pauses.clone()).unwrap_or_default(),
         applied_at: now,
         applied_by: by.by.clone(),
+        adopts_all: false,
     }
 }
 

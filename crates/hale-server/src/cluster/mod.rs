@@ -12,6 +12,7 @@ mod controller;
 pub mod counters;
 pub mod desired;
 mod feed;
+pub mod following;
 mod gateways;
 mod grpc;
 pub mod live;

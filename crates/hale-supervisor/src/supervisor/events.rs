@@ -28,7 +28,7 @@ const EXAMINE: Duration = Duration::from_secs(2);
 const PERMANENT: [&str; 4] = ["not_found", "not_executable", "no_such_user", "not_allowed"];
 
 /// Start errors of what a replica needs, not of itself: trying again costs it no budget.
-const EXCUSED: [&str; 2] = ["runtime_unavailable", "registry_unreachable"];
+const EXCUSED: [&str; 3] = ["runtime_unavailable", "registry_unreachable", "no_such_container"];
 
 /// A replica's name apart: its workload and its ordinal.
 pub(super) fn split(replica: &str) -> Option<(&str, u32)> {

@@ -4,6 +4,7 @@
 //! parts. Nothing is run before every file is right and every address can be listened on.
 
 mod files;
+mod following;
 mod link;
 pub(crate) mod lock;
 mod node;

@@ -45,7 +45,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    files::Files, link::Inside, lock::DataDir, screen::Screen, signals::Signals, sink::Outside, traffic,
+    files::Files, following, link::Inside, lock::DataDir, screen::Screen, signals::Signals, sink::Outside,
+    traffic,
 };
 use crate::{
     agent::told,
@@ -159,6 +160,7 @@ impl Node {
         let (agent, supervisor, reports) = parts.agent(&cluster, agent_token, &mut metrics).await?;
         files.declare(&cluster).await?;
         let end = CancellationToken::new();
+        following::start(cluster.clone(), runtime.clone(), end.clone());
         let shared = (registry, tokens, metrics, args.scrape.open()?);
         let serving = serve(&cluster, &store, shared, door, dir, &end).await?;
         Ok(Self { store, cluster, agent, reports, supervisor, runtime, traffic, screen, end, serving })

@@ -318,6 +318,58 @@ fn containers_that_somebody_else_made_are_restarted_when_their_own_check_fails()
 }
 
 #[test]
+fn without_a_number_all_containers_with_the_label_are_supervised_as_they_come_and_go() {
+    let docker = Docker::start();
+    let run = |name: &str| {
+        let args = ["run", "--detach", "--name", name, "--label", "autoheal=true", "hale-example/checked:1"];
+        docker.docker(&args)
+    };
+    let (first, second) = (run("shop-a"), run("shop-b"));
+    let up = up(&docker, &example("adopt.yaml"));
+    let supervised = |wanted: &[&String]| {
+        let what = format!("{wanted:?} are supervised");
+        up.wait_status(&what, |status| {
+            let all = status["workloads"][0]["replicas"].as_array().unwrap();
+            let running = all.iter().filter(|it| it["phase"] == "running");
+            let mut ids: Vec<&str> = running.filter_map(|it| it["container_id"].as_str()).collect();
+            let mut wanted: Vec<&str> = wanted.iter().map(|it| it.as_str()).collect();
+            ids.sort_unstable();
+            wanted.sort_unstable();
+            all.len() == wanted.len() && ids == wanted
+        })
+    };
+    supervised(&[&first, &second]);
+    let third = run("shop-c");
+    supervised(&[&first, &second, &third]);
+
+    // The last one is looked after as the first is.
+    let before = docker.started_at("shop-c");
+    docker.docker(&["exec", "shop-c", "touch", "/tmp/broken"]);
+    wait_until("it was restarted", || docker.started_at("shop-c") != before);
+
+    // One goes, whichever it is: the others are supervised, each once, and were not touched.
+    let before = docker.started_at("shop-b");
+    docker.docker(&["rm", "--force", "shop-a"]);
+    supervised(&[&second, &third]);
+    assert_eq!(docker.started_at("shop-b"), before);
+    for name in ["shop-b", "shop-c"] {
+        docker.docker(&["rm", "--force", name]);
+    }
+    supervised(&[]);
+    let again = run("shop-d");
+    supervised(&[&again]);
+
+    // A number that a person gives holds from then on.
+    let also = run("shop-e");
+    supervised(&[&again, &also]);
+    up.ok(&["scale", "adopted", "1"]);
+    supervised(&[&again]);
+    let (status, output) = up.end("TERM");
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert_eq!(docker.all().len(), 2, "they are let be");
+}
+
+#[test]
 fn the_examples_with_containers_run() {
     let docker = Docker::start();
     let port = free_port();
