@@ -28,6 +28,7 @@ pub(super) struct RawContainer {
     /// a placement, `never`. Default: missing.
     pub(super) pull: Field<Pull>,
     /// Containers that somebody else made, in place of `image`: they are probed and restarted, never made or removed.
+    /// Without `replicas`, under `hale up`, all that have the label.
     pub(super) adopt: Field<RawAdopt>,
     /// Replaces the entry point of the image. `$(NAME)` stands for the environment variable NAME. Default: the image's.
     pub(super) command: Field<Vec<Text>>,

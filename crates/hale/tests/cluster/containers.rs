@@ -157,7 +157,7 @@ fn with_stop_after_the_keeper_stops_a_container_whose_agent_is_dead_and_the_next
     let now = cluster.wait_replica("web-0", "runs again", |it| {
         it["ready"] == true && it["container_id"] != before["container_id"]
     });
-    assert_eq!(docker.all(), [container_of(&now)], "the old one is removed");
+    wait_until("the old one is removed", || docker.all() == [container_of(&now)]);
 }
 
 #[test]
