@@ -109,7 +109,9 @@ impl Shared {
             .or_else(|| found.iter().find(|(_, it)| !runs(it)))
             .cloned()?;
         claims.retain(|_, of| *of != chosen.1);
-        claims.insert(id.replica.clone(), chosen.1.clone());
+        if claims.insert(id.replica.clone(), chosen.1.clone()).as_ref() != Some(&chosen.1) {
+            self.say(id, &format!("supervises the container {}", chosen.0));
+        }
         // Known as its own before the lock is let go of: two starts at once never take the same.
         self.table.name(id, &chosen.1);
         Some(chosen)

@@ -111,9 +111,9 @@ impl ContainerRuntime {
                 let error = if facts.error.is_empty() { String::new() } else { format!(": {}", facts.error) };
                 let state =
                     format!("container {} {}{}{error}", facts.name, facts.status, health.unwrap_or(""));
-                found.waiting_in.insert(0, masker.line(&state));
+                found.state.push(masker.line(&state));
                 if !facts.health_output.is_empty() {
-                    found.waiting_in.insert(1, masker.line(&facts.health_detail()));
+                    found.state.push(masker.line(&facts.health_detail()));
                 }
             }
             Ok(Ok(_)) => {}

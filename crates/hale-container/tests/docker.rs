@@ -46,7 +46,7 @@ async fn a_container_runs_says_what_it_says_and_ends_as_it_is_told() {
     assert!(usage.memory_bytes > 0 && usage.processes >= 1, "{usage:?}");
     let seen = it.runtime.examine(&id("web-0", 1), Duration::from_secs(2)).await;
     assert!(seen.log_tail.iter().any(|line| line.contains("plain *** 8080")), "{seen:#?}");
-    assert!(seen.waiting_in[0].contains("running") && seen.threads.is_some(), "{seen:#?}");
+    assert!(seen.state[0].contains("running") && seen.threads.is_some(), "{seen:#?}");
 
     it.runtime.stop(&id("web-0", 1), 15, PATIENCE);
     assert_eq!(it.exited(&id("web-0", 1)).await, Exit::code(7));

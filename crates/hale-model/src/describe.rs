@@ -196,7 +196,7 @@ pub fn exit(status: &ExitStatus) -> String {
 /// What an instance was doing when it was ended, in one line; `None` when nothing is known.
 #[must_use]
 pub fn forensics(it: &Forensics) -> Option<String> {
-    let mut parts = Vec::new();
+    let mut parts: Vec<String> = it.state.first().into_iter().cloned().collect();
     if let Some(bytes) = it.memory_bytes {
         parts.push(format!("{} in memory", size(bytes)));
     }

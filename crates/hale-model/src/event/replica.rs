@@ -344,6 +344,9 @@ pub struct Forensics {
     pub probe_outcomes: Vec<String>,
     /// The last lines of its output.
     pub log_tail: Vec<String>,
+    /// What the engine says of a container, and its own check last: `container shop running, unhealthy`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state: Vec<String>,
     /// Resident memory, bytes.
     pub memory_bytes: Option<u64>,
     /// Open files.

@@ -214,6 +214,12 @@ impl Cluster {
     }
 }
 
+/// Where what runs on a node is reached from other machines; `None`: its agent is reached by loopback, and so shares its
+/// machine with all that ask.
+pub(crate) fn reached_at(node: &hale_model::cluster::NodeFacts) -> Option<std::net::IpAddr> {
+    node.address.filter(|it| !it.is_loopback() && !it.is_unspecified())
+}
+
 /// Makes the database a cluster if it is none.
 async fn found(store: &Store) -> Result<(), StoreError> {
     let failed = |detail: String| StoreError::Database { what: "be joined", detail };
@@ -298,9 +304,7 @@ impl Shared {
         };
         let lost = node.condition == hale_model::cluster::NodeCondition::Lost;
         let zone = Some(node.facts.zone.clone()).filter(|it| !it.is_empty());
-        // An agent that is reached by loopback shares its machine with all that ask.
-        let address = node.facts.address.filter(|it| !it.is_loopback() && !it.is_unspecified());
-        let node_now = registry::Node { lost, zone, weight: 1, address };
+        let node_now = registry::Node { lost, zone, weight: 1, address: reached_at(&node.facts) };
         let changes = self.registry.set_node(name, node_now);
         self.log(changes, name, !lost, node.condition.as_str());
     }

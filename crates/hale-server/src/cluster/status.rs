@@ -131,6 +131,11 @@ fn replica(
         Some(seen) => seen.status.clone(),
         None => pending(record, ordinal, &placement.node, placement.generation),
     };
+    if let Some(why) = out_of_reach(snapshot, &status, &record.name) {
+        // It runs well, and nobody will ever reach it.
+        status.status = if status.status == Status::Healthy { Status::Degraded } else { status.status };
+        status.last_error = Some(why);
+    }
     status.ready &= takes_requests(shared, snapshot, &status, &record.name);
     status.stale = !heard;
     status.observed_at = at;
@@ -153,6 +158,19 @@ fn takes_requests(shared: &Shared, snapshot: &Snapshot, it: &ReplicaStatus, work
     set.ready().any(|endpoint| {
         endpoint.replica == it.name
             && (endpoint.generation, endpoint.incarnation) == (it.generation, it.incarnation)
+    })
+}
+
+/// Why what is ready is no endpoint of its service for anybody (S12), if so.
+fn out_of_reach(snapshot: &Snapshot, it: &ReplicaStatus, workload: &str) -> Option<String> {
+    let service = snapshot.specs.get(workload)?.service.as_ref().filter(|_| it.ready)?;
+    let node = super::reached_at(&snapshot.nodes.get(it.node.as_str())?.facts)?;
+    let address: std::net::IpAddr = it.address.as_deref()?.parse().ok()?;
+    (address != node).then(|| {
+        format!(
+            "{address} is reached from its own machine alone: port {} is not published (hostPort)",
+            service.port
+        )
     })
 }
 

@@ -169,7 +169,9 @@ fn a_container_that_is_not_published_is_no_endpoint_of_a_node_elsewhere_and_it_i
     cluster.agent_at("a", &urls, |agent| agent, &["--container-host", &host, "--address", &address]);
     cluster.wait_nodes_ready(&["a"]);
     cluster.apply(&WEB.replace(", hostPort: 0", "").replace("replicas: 2", "replicas: 1"));
-    cluster.wait_ready("web", 1);
+    cluster.wait_replica("web-0", "out of reach", |it| {
+        it["ready"] == false && it["last_error"].as_str().is_some_and(|it| it.contains("not published"))
+    });
     let explained = || cluster.ok(&["explain", "web-0"]);
     wait_until("it is said", || explained().contains("no endpoint of the service web"));
     assert_eq!(cluster.endpoints("web")["endpoints"], serde_json::json!([]));
