@@ -155,13 +155,12 @@ impl World {
 
     pub(crate) fn apply(&mut self, text: &str) {
         let document = Self::document(text);
-        let old = self.workloads.get(&document.name).cloned();
-        let previous = old.as_ref().map(|it| it.previous.clone().unwrap_or_else(|| it.document.clone()));
+        let last = |it: &WorkloadRecord| it.previous.as_ref().unwrap_or(&it.document).clone();
         let record = WorkloadRecord {
             name: document.name.clone(),
+            previous: self.workloads.get(&document.name).map(last),
             document,
             owner: Owner::Api,
-            previous,
             rolled_back: None,
             stopped: None,
             stopped_replicas: BTreeMap::new(),
