@@ -98,6 +98,14 @@ fn decode(bytes: &[u8]) -> Result<String, DumpError> {
     }
 }
 
+/// The documents in a text, whatever they are.
+///
+/// # Errors
+/// It is neither JSON nor YAML.
+pub(crate) fn documents(text: &str) -> Result<Vec<Value>, DumpError> {
+    parse(text.trim_start_matches('\u{feff}'))
+}
+
 fn parse(text: &str) -> Result<Vec<Value>, DumpError> {
     if text.trim_start().starts_with(['{', '[']) { json(text) } else { yaml(text) }
 }

@@ -1,7 +1,16 @@
 //! The health of what runs in Kubernetes clusters.
 //!
-//! [`judge`] is the judgement itself: a pure function from objects and a time to a status for every workload (K2,
-//! K4–K7). [`dump`] reads objects from text, as `kubectl get -o json` prints them (C11). Neither asks a cluster anything.
+//! Pure: [`judge`] is from objects and a time to a status for every workload (K2, K4–K7), over a world that is kept up
+//! object by object, so that one changed pod costs its own family alone; [`health`] puts a deployment object together
+//! of it; [`manifest`] reads and marks what is applied; [`dump`] reads objects from text, as `kubectl get -o json`
+//! prints them (C11).
+//!
+//! At the edge: [`cluster`] asks a cluster's API, [`apply`] makes it be as a deployment object says, `agent` drives the
+//! whole and speaks to a server.
 
+pub mod apply;
+pub mod cluster;
 pub mod dump;
+pub mod health;
 pub mod judge;
+pub mod manifest;

@@ -10,7 +10,7 @@ use super::{
     pod::Seen,
     replaced,
     rollout::Rollout,
-    verdict::Draft,
+    verdict::{Draft, Resource, Verdict},
     workload::Workload,
 };
 
@@ -236,6 +236,22 @@ fn leaving_pod(seen: &Seen<'_>, moment: Moment<'_>) -> Draft {
         draft.because("Terminating: it should be gone, and is not");
     }
     draft
+}
+
+/// Judges a volume claim that is wanted for itself. One that waits for its first pod is as it should be.
+pub(super) fn claim(claim: Resource) -> Verdict {
+    let mut draft = Draft::new(0, 0);
+    let message = claim.message.clone().unwrap_or_default();
+    let waits = message.contains("WaitForFirstConsumer");
+    if !claim.ready && !waits {
+        let lost = message.starts_with("Lost");
+        draft.at_least(if lost { Status::Failing } else { Status::Degraded });
+        draft.conditions.insert(if lost { "Lost" } else { "Pending" }.to_owned());
+    }
+    draft.because(message);
+    let (namespace, name) = (claim.namespace.clone().unwrap_or_default(), claim.name.clone());
+    draft.resources.push(Resource { ready: claim.ready || waits, ..claim });
+    draft.of(Kind::PersistentVolumeClaim, &namespace, &name)
 }
 
 /// What nothing is known of.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
+    kin::{Key, key_of},
     objects::{Kind, Meta},
     read::{count, owned, text, tidy, time},
 };
@@ -15,16 +16,14 @@ use super::{
 pub(super) struct Event {
     pub(super) reason: String,
     pub(super) message: String,
-    about: Key,
+    /// What it is about.
+    pub(super) about: Key,
     about_uid: Option<String>,
     /// The container it is about, where it is about one.
     container: Option<String>,
     pub(super) count: u32,
     pub(super) last: Option<Timestamp>,
 }
-
-/// Kind, namespace, name.
-type Key = (Kind, String, String);
 
 impl Event {
     /// Reads either form. None when it is about nothing that is judged.
@@ -52,7 +51,7 @@ impl Event {
                 .or_else(|| text(value, &["note"]))
                 .map(tidy)
                 .unwrap_or_default(),
-            about: (kind, namespace.to_owned(), owned(value, &[about, "name"])?),
+            about: (namespace.to_owned(), kind, owned(value, &[about, "name"])?),
             about_uid: owned(value, &[about, "uid"]),
             container: text(value, &[about, "fieldPath"]).and_then(container_of),
             count: counts.into_iter().filter_map(|it| count(value, it)).max().unwrap_or(1).max(1),
@@ -97,7 +96,7 @@ impl<'w> Events<'w> {
 
     /// Those about an object, and not about one that had its name before.
     pub(super) fn about<'s>(&'s self, kind: Kind, meta: &'s Meta) -> impl Iterator<Item = &'w Event> + 's {
-        let key = (kind, meta.namespace.clone(), meta.name.clone());
+        let key = key_of(kind, meta);
         self.0.get(&key).into_iter().flatten().copied().filter(|event| {
             match (event.about_uid.as_deref(), meta.uid.as_deref()) {
                 (Some(about), Some(uid)) => about == uid,

@@ -11,7 +11,11 @@ mod container;
 mod decide;
 mod event;
 mod finding;
+mod kin;
+mod look;
+mod member;
 mod objects;
+mod other;
 mod pod;
 mod read;
 mod replaced;
@@ -23,7 +27,9 @@ mod world;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use objects::Kind;
+pub use other::{Other, other};
+pub use member::{Member, Part};
+pub use objects::{Kind, OBJECT_LABEL};
 pub(crate) use read::{list_items, parse_time};
 pub use verdict::{PROGRESSING, Resource, Verdict};
 pub use world::{Added, World};

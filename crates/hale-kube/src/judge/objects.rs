@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use super::read::{at, count, each, flag, integer, owned, text, tidy, time};
 
+/// The label by which what belongs to a deployment object is found (K2).
+pub const OBJECT_LABEL: &str = "hale.dev/deployment-object-id";
+
 /// The kinds that tell of health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -76,6 +79,8 @@ pub(super) struct Meta {
     /// When it is to be gone, if it is being deleted.
     pub(super) deleting: Option<Timestamp>,
     pub(super) controller: Option<Owner>,
+    /// The deployment object that its label names (K2).
+    pub(super) object: Option<Box<str>>,
 }
 
 /// A reference to the object that controls another.
@@ -107,6 +112,7 @@ impl Meta {
             created: time(value, &["metadata", "creationTimestamp"]),
             deleting: time(value, &["metadata", "deletionTimestamp"]),
             controller,
+            object: text(value, &["metadata", "labels", OBJECT_LABEL]).map(Into::into),
         })
     }
 }

@@ -5,11 +5,11 @@ use hale_model::Status;
 use super::{
     decide::{Group, count},
     event::Events,
+    look::Claims,
     objects::Kind,
     pod::Seen,
     verdict::{Draft, Resource},
     workload::Workload,
-    world::Claims,
 };
 
 /// Adds the objects of a workload to what is told of it: itself, what it made that is still in use, its pods, and the

@@ -1,7 +1,7 @@
-//! Objects, kept by what they are, and who belongs to whom (K2).
+//! Objects, kept by what they are.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
@@ -9,19 +9,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Moment, Settings, batch,
-    decide::{self, Group},
-    event::{Event, Events},
-    objects::{Conditions, Kind, Meta, Owner, Pod},
-    pod::Seen,
+    event::Event,
+    kin::{Key, Kin, key_of, owner_key},
+    objects::{Conditions, Kind, Meta, Pod},
     read::{owned, text},
-    resources,
-    verdict::{Draft, Resource, Verdict},
     workload::Workload,
 };
-
-/// Namespace, kind, name.
-type Key = (String, Kind, String);
 
 /// What became of an object that was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,23 +29,26 @@ pub enum Added {
 
 /// Something and which of two versions of it is the newer one.
 #[derive(Debug)]
-struct Ranked<T> {
+pub(super) struct Ranked<T> {
     rank: (Option<Timestamp>, u64, Option<Timestamp>, u64),
-    it: T,
+    pub(super) it: T,
 }
 
 /// Everything that is known of a cluster, or of a part of it.
 #[derive(Debug, Default)]
 pub struct World {
-    workloads: BTreeMap<Key, Ranked<Workload>>,
-    pods: BTreeMap<(String, String), Ranked<Pod>>,
-    claims: BTreeMap<(String, String), Ranked<Claim>>,
+    pub(super) workloads: BTreeMap<Key, Ranked<Workload>>,
+    pub(super) pods: BTreeMap<(String, String), Ranked<Pod>>,
+    pub(super) claims: BTreeMap<(String, String), Ranked<Claim>>,
     /// Whether each is ready, as it says, or as is said of it.
-    nodes: BTreeMap<String, Ranked<bool>>,
+    pub(super) nodes: BTreeMap<String, Ranked<bool>>,
     /// By uid: the two APIs tell of the same ones.
-    events: BTreeMap<String, Ranked<Event>>,
-    /// Kinds of which all objects are here, even if that is none.
-    complete: BTreeSet<Kind>,
+    pub(super) events: BTreeMap<String, Ranked<Event>>,
+    /// Kinds of which all objects are here, even if that is none: everywhere, or in a namespace.
+    complete: BTreeSet<(Option<String>, Kind)>,
+    pub(super) kin: Kin,
+    /// Deployment objects of what bears no label and is known by name (K1, observe).
+    pub(super) assigned: HashMap<Key, Box<str>>,
 }
 
 /// A volume claim.
@@ -62,17 +58,6 @@ pub(super) struct Claim {
     pub(super) phase: String,
 }
 
-/// How volume claims are.
-pub(super) struct Claims<'w>(&'w BTreeMap<(String, String), Ranked<Claim>>, &'w Events<'w>);
-
-impl Claims<'_> {
-    /// One of them; none of which nothing is known.
-    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Resource> {
-        let claim = self.0.get(&(namespace.to_owned(), name.to_owned()))?;
-        Some(resources::claim(&claim.it, self.1))
-    }
-}
-
 impl World {
     /// Takes an object in. Of several versions of one, the newest counts, in whatever order they come; whatever was
     /// made anew under an old name is another one.
@@ -80,6 +65,10 @@ impl World {
         let version = text(object, &["apiVersion"]).or(api_version);
         let Some(word) = text(object, &["kind"]).or(kind) else { return Added::Nameless };
         let Some(kind) = Kind::of(version, word) else { return Added::Ignored };
+        self.take(kind, object)
+    }
+
+    fn take(&mut self, kind: Kind, object: &Value) -> Added {
         let Some(meta) = Meta::read(object) else { return Added::Nameless };
         let mut hasher = DefaultHasher::new();
         object.to_string().hash(&mut hasher);
@@ -90,18 +79,31 @@ impl World {
         match kind {
             Kind::Event => {
                 let Some(event) = Event::read(object) else { return Added::Ignored };
-                let key = meta.uid.unwrap_or_else(|| format!("{}/{}", place.0, place.1));
+                let key = event_key(&meta);
                 // Of one event the two APIs may tell different counts: the later one is right.
                 let rank = (None, u64::from(event.count), event.last, rank.3);
-                keep(&mut self.events, key, Ranked { rank, it: event });
+                let before = self.events.get(&key).map(|it| it.it.about.clone());
+                let after = event.about.clone();
+                if keep(&mut self.events, key.clone(), Ranked { rank, it: event }) {
+                    if let Some(before) = before {
+                        self.kin.unlink_event(&before, &key);
+                    }
+                    self.kin.link_event(after, &key);
+                }
             }
             Kind::Pod => {
                 let Some(pod) = Pod::read(object) else { return Added::Nameless };
-                keep(&mut self.pods, place, Ranked { rank, it: pod });
+                let before = self.pods.get(&place).map(|it| it.it.meta.clone());
+                keep(&mut self.pods, place.clone(), Ranked { rank, it: pod });
+                let after = self.pods.get(&place).map(|it| &it.it.meta);
+                relink(&mut self.kin, kind, before.as_ref(), after);
             }
             Kind::PersistentVolumeClaim => {
                 let phase = owned(object, &["status", "phase"]).unwrap_or_else(|| "Pending".to_owned());
-                keep(&mut self.claims, place, Ranked { rank, it: Claim { meta, phase } });
+                let before = self.claims.get(&place).map(|it| it.it.meta.clone());
+                keep(&mut self.claims, place.clone(), Ranked { rank, it: Claim { meta, phase } });
+                let after = self.claims.get(&place).map(|it| &it.it.meta);
+                relink(&mut self.kin, kind, before.as_ref(), after);
             }
             Kind::Node => {
                 let ready = Conditions::read(object).holds("Ready");
@@ -109,29 +111,154 @@ impl World {
             }
             _ => {
                 let Some(workload) = Workload::read(kind, object) else { return Added::Nameless };
-                keep(&mut self.workloads, (place.0, kind, place.1), Ranked { rank, it: workload });
+                let key = (place.0, kind, place.1);
+                let before = self.workloads.get(&key).map(|it| it.it.meta.clone());
+                keep(&mut self.workloads, key.clone(), Ranked { rank, it: workload });
+                let after = self.workloads.get(&key).map(|it| &it.it.meta);
+                relink(&mut self.kin, kind, before.as_ref(), after);
             }
         }
         Added::Kept
     }
 
-    /// Says that all objects of a kind are here: that one is not here then means that there is none.
-    pub fn complete(&mut self, kind: Kind) {
-        self.complete.insert(kind);
+    /// Takes an object in as a watch tells of it: what comes later is newer, whatever it says of itself (a cluster may
+    /// have been restored from an older state).
+    pub fn replace(&mut self, kind: Kind, object: &Value) -> Added {
+        if let Some(meta) = Meta::read(object) {
+            if kind == Kind::Event {
+                self.remove_event(&event_key(&meta));
+            } else {
+                self.remove(kind, &meta.namespace, &meta.name);
+            }
+        }
+        self.take(kind, object)
     }
 
-    /// Judges every top-level workload, sorted by namespace and name: one that no other of these kinds controls.
-    /// What a kind of somebody else's controls is as good as on top: nothing is known of what is above it.
+    /// Takes an object out, as a watch tells of its end.
+    pub fn take_out(&mut self, kind: Kind, object: &Value) {
+        let Some(meta) = Meta::read(object) else { return };
+        if kind == Kind::Event {
+            self.remove_event(&event_key(&meta));
+        } else {
+            self.remove(kind, &meta.namespace, &meta.name);
+        }
+    }
+
+    /// Takes an object out that is no event.
+    pub fn remove(&mut self, kind: Kind, namespace: &str, name: &str) {
+        let place = (namespace.to_owned(), name.to_owned());
+        let meta = match kind {
+            Kind::Event => None,
+            Kind::Node => {
+                self.nodes.remove(name);
+                None
+            }
+            Kind::Pod => self.pods.remove(&place).map(|it| it.it.meta),
+            Kind::PersistentVolumeClaim => self.claims.remove(&place).map(|it| it.it.meta),
+            _ => self.workloads.remove(&(place.0, kind, place.1)).map(|it| it.it.meta),
+        };
+        if let Some(meta) = meta {
+            self.kin.unlink(kind, &meta);
+        }
+    }
+
+    pub(super) fn remove_event(&mut self, key: &str) {
+        if let Some(event) = self.events.remove(key) {
+            self.kin.unlink_event(&event.it.about, key);
+        }
+    }
+
+    /// How many events are kept.
     #[must_use]
-    pub fn judge(&self, now: Timestamp, settings: &Settings) -> Vec<Verdict> {
-        let index = Index::of(self, Moment { now, settings });
-        let top = |meta: &Meta| meta.controller.as_ref().is_none_or(|it| !is_workload(it));
-        let workloads = self.workloads.values().map(|it| &it.it).filter(|it| top(&it.meta));
-        let mut verdicts: Vec<Verdict> = workloads.map(|it| index.workload(it)).collect();
-        let pods = self.pods.values().map(|it| &it.it).filter(|it| top(&it.meta));
-        verdicts.extend(pods.map(|it| index.bare_pod(it)));
-        verdicts.sort_by(|a, b| (&a.namespace, &a.name, a.kind).cmp(&(&b.namespace, &b.name, b.kind)));
-        verdicts
+    pub fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Forgets events that were last seen before some time.
+    pub fn forget_events_before(&mut self, time: Timestamp) {
+        let old = self.events.iter().filter(|(_, it)| it.it.last.is_none_or(|it| it < time));
+        let old: Vec<String> = old.map(|(key, _)| key.clone()).collect();
+        for key in old {
+            self.remove_event(&key);
+        }
+    }
+
+    /// Forgets the older half of all events.
+    pub fn forget_half_of_events(&mut self) {
+        let mut times: Vec<(Option<Timestamp>, String)> =
+            self.events.iter().map(|(key, it)| (it.it.last, key.clone())).collect();
+        times.sort();
+        times.truncate(times.len() / 2);
+        for (_, key) in times {
+            self.remove_event(&key);
+        }
+    }
+
+    /// How many objects are kept.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.workloads.len() + self.pods.len() + self.claims.len() + self.nodes.len() + self.events.len()
+    }
+
+    /// What is here of a kind, everywhere or in a namespace, and is not named in a whole list of it. Events are left
+    /// alone: they go by their age.
+    #[must_use]
+    pub fn gone(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        listed: &HashSet<(String, String)>,
+    ) -> Vec<(String, String)> {
+        let inside = |it: &str| namespace.is_none_or(|namespace| namespace == it);
+        let gone = |place: &(String, String)| inside(&place.0) && !listed.contains(place);
+        match kind {
+            Kind::Event => Vec::new(),
+            Kind::Node => self.nodes.keys().map(|it| (String::new(), it.clone())).filter(gone).collect(),
+            Kind::Pod => self.pods.keys().filter(|it| gone(it)).cloned().collect(),
+            Kind::PersistentVolumeClaim => self.claims.keys().filter(|it| gone(it)).cloned().collect(),
+            _ => {
+                let those = self.workloads.keys().filter(|it| it.1 == kind);
+                those.map(|it| (it.0.clone(), it.2.clone())).filter(gone).collect()
+            }
+        }
+    }
+
+    /// Says that all objects of a kind are here: that one is not here then means that there is none.
+    pub fn complete(&mut self, kind: Kind) {
+        self.complete.insert((None, kind));
+    }
+
+    /// Says the same of a namespace; or of all.
+    pub fn complete_in(&mut self, namespace: Option<&str>, kind: Kind) {
+        self.complete.insert((namespace.map(str::to_owned), kind));
+    }
+
+    /// Takes that back: it can't be asked any more.
+    pub fn incomplete_in(&mut self, namespace: Option<&str>, kind: Kind) {
+        self.complete.remove(&(namespace.map(str::to_owned), kind));
+    }
+
+    /// Whether what is of a kind in a namespace would be here: all of it is, or some.
+    pub(super) fn has(&self, namespace: &str, kind: Kind) -> bool {
+        self.is_complete(namespace, kind)
+            || match kind {
+                Kind::Pod => {
+                    let from = (namespace.to_owned(), String::new());
+                    self.pods.range(from..).next().is_some_and(|(it, _)| it.0 == namespace)
+                }
+                _ => {
+                    let from = (namespace.to_owned(), kind, String::new());
+                    let next = self.workloads.range(from..).next();
+                    next.is_some_and(|(it, _)| it.0 == namespace && it.1 == kind)
+                }
+            }
+    }
+
+    /// Whether all of a kind in a namespace is here.
+    #[must_use]
+    pub fn is_complete(&self, namespace: &str, kind: Kind) -> bool {
+        self.complete.contains(&(None, kind))
+            || self.complete.contains(&(Some(namespace.to_owned()), kind))
     }
 
     /// Controllers that objects here name and that are not here, as `kind namespace/name`: what belongs to them is not
@@ -142,132 +269,56 @@ impl World {
         let owned = owned.chain(self.pods.values().map(|it| &it.it.meta));
         let missing: BTreeSet<String> = owned
             .filter_map(|meta| {
-                let owner = meta.controller.as_ref().filter(|it| is_workload(it))?;
+                let (_, kind, name) = owner_key(meta)?;
                 let lost = self.controller(meta).is_none();
-                lost.then(|| format!("{} {}/{}", owner.kind, meta.namespace, owner.name))
+                lost.then(|| format!("{} {}/{name}", kind.as_str(), meta.namespace))
             })
             .collect();
         missing.into_iter().collect()
     }
 
     /// The object that controls another: by uid, and by name only where one of both bears none.
-    fn controller(&self, meta: &Meta) -> Option<(&Key, &Workload)> {
+    pub(super) fn controller(&self, meta: &Meta) -> Option<(&Key, &Workload)> {
         let owner = meta.controller.as_ref()?;
-        let kind = Kind::of(owner.version.as_deref(), &owner.kind)?;
-        let key = (meta.namespace.clone(), kind, owner.name.clone());
-        let (key, found) = self.workloads.get_key_value(&key)?;
+        let (key, found) = self.workloads.get_key_value(&owner_key(meta)?)?;
         let same = match (owner.uid.as_deref(), found.it.meta.uid.as_deref()) {
             (Some(wanted), Some(uid)) => wanted == uid,
             _ => true,
         };
         same.then_some((key, &found.it))
     }
-}
 
-fn is_workload(owner: &Owner) -> bool {
-    let kind = Kind::of(owner.version.as_deref(), &owner.kind);
-    !matches!(kind, None | Some(Kind::Node | Kind::Event | Kind::PersistentVolumeClaim | Kind::Pod))
-}
-
-fn keep<K: Ord, T>(map: &mut BTreeMap<K, Ranked<T>>, key: K, new: Ranked<T>) {
-    match map.get(&key) {
-        Some(old) if old.rank >= new.rank => {}
-        _ => {
-            map.insert(key, new);
+    /// What every object has, of one that is here.
+    pub(super) fn meta(&self, key: &Key) -> Option<&Meta> {
+        let place = || (key.0.clone(), key.2.clone());
+        match key.1 {
+            Kind::Event | Kind::Node => None,
+            Kind::Pod => self.pods.get(&place()).map(|it| &it.it.meta),
+            Kind::PersistentVolumeClaim => self.claims.get(&place()).map(|it| &it.it.meta),
+            _ => self.workloads.get(key).map(|it| &it.it.meta),
         }
     }
 }
 
-/// Who belongs to whom, for one judgement.
-struct Index<'w> {
-    world: &'w World,
-    moment: Moment<'w>,
-    events: Events<'w>,
-    pods: HashMap<&'w Key, Vec<&'w Pod>>,
-    made: HashMap<&'w Key, Vec<(&'w Key, &'w Workload)>>,
-    /// Namespaces, and of which kinds there is something in them.
-    seen: BTreeSet<(&'w str, Kind)>,
+fn event_key(meta: &Meta) -> String {
+    meta.uid.clone().unwrap_or_else(|| format!("{}/{}", meta.namespace, meta.name))
 }
 
-impl<'w> Index<'w> {
-    fn of(world: &'w World, moment: Moment<'w>) -> Self {
-        let mut index = Self {
-            world,
-            moment,
-            events: Events::of(world.events.values().map(|it| &it.it)),
-            pods: HashMap::new(),
-            made: HashMap::new(),
-            seen: BTreeSet::new(),
-        };
-        for pod in world.pods.values().map(|it| &it.it) {
-            index.seen.insert((&pod.meta.namespace, Kind::Pod));
-            if let Some((key, _)) = world.controller(&pod.meta) {
-                index.pods.entry(key).or_default().push(pod);
-            }
-        }
-        for (own, ranked) in &world.workloads {
-            index.seen.insert((&own.0, own.1));
-            if let Some((key, _)) = world.controller(&ranked.it.meta) {
-                index.made.entry(key).or_default().push((own, &ranked.it));
-            }
-        }
-        index
+fn relink(kin: &mut Kin, kind: Kind, before: Option<&Meta>, after: Option<&Meta>) {
+    if let Some(before) = before {
+        kin.unlink(kind, before);
     }
+    if let Some(after) = after {
+        debug_assert!(before.is_none_or(|it| key_of(kind, it) == key_of(kind, after)));
+        kin.link(kind, after);
+    }
+}
 
-    /// Whether the pods of a workload would be known if there were any: some of its namespace are, and some of what is
-    /// between it and them.
-    fn known(&self, root: &Workload) -> bool {
-        let has = |kind| {
-            self.world.complete.contains(&kind) || self.seen.contains(&(root.meta.namespace.as_str(), kind))
-        };
-        has(Kind::Pod)
-            && match root.kind {
-                Kind::Deployment => has(Kind::ReplicaSet),
-                Kind::CronJob => has(Kind::Job),
-                _ => true,
-            }
+/// Keeps the newer one; says whether that is the new one.
+fn keep<K: Ord, T>(map: &mut BTreeMap<K, Ranked<T>>, key: K, new: Ranked<T>) -> bool {
+    if map.get(&key).is_some_and(|old| old.rank >= new.rank) {
+        return false;
     }
-
-    fn look(&self, pod: &'w Pod) -> Seen<'w> {
-        let node = pod.node.as_deref().and_then(|it| self.world.nodes.get(it)).map(|it| it.it);
-        Seen::at(pod, &self.events, node, self.moment)
-    }
-
-    fn group(&self, key: &Key, controller: &'w Workload) -> Group<'w> {
-        let pods = self.pods.get(key).into_iter().flatten().map(|it| self.look(it)).collect();
-        Group { controller, pods }
-    }
-
-    fn workload(&self, root: &'w Workload) -> Verdict {
-        let key = (root.meta.namespace.clone(), root.kind, root.meta.name.clone());
-        let made = self.made.get(&key).into_iter().flatten();
-        let groups: Vec<Group<'_>> = match root.kind {
-            Kind::Deployment => {
-                made.filter(|(it, _)| it.1 == Kind::ReplicaSet).map(|(key, it)| self.group(key, it)).collect()
-            }
-            Kind::CronJob => {
-                made.filter(|(it, _)| it.1 == Kind::Job).map(|(key, it)| self.group(key, it)).collect()
-            }
-            _ => vec![self.group(&key, root)],
-        };
-        let known = self.known(root);
-        let mut draft = match (root.kind, groups.first()) {
-            (Kind::CronJob, _) => batch::cron_job(root, &groups, known, &self.events, self.moment),
-            (Kind::Job, Some(group)) => batch::job(group, known, &self.events, self.moment),
-            _ => decide::workload(root, &groups, known, &self.events, self.moment),
-        };
-        resources::list(&mut draft, Some(root), &groups, &self.claims());
-        draft.of(root.kind, &root.meta.namespace, &root.meta.name)
-    }
-
-    fn bare_pod(&self, pod: &'w Pod) -> Verdict {
-        let seen = self.look(pod);
-        let mut draft: Draft = decide::bare_pod(&seen, self.moment);
-        resources::pod(&mut draft, &seen, &self.claims());
-        draft.of(Kind::Pod, &pod.meta.namespace, &pod.meta.name)
-    }
-
-    fn claims(&self) -> Claims<'_> {
-        Claims(&self.world.claims, &self.events)
-    }
+    map.insert(key, new);
+    true
 }

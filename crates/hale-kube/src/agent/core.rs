@@ -1,0 +1,141 @@
+//! The task that owns what is known.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{Shared, Told, brain::Brain};
+use crate::{
+    cluster::{Seen, Watch},
+    health,
+};
+
+/// How long changes are collected before they are judged: a rollout changes many pods at once.
+const TOGETHER: Duration = Duration::from_millis(200);
+
+/// How often old events are forgotten.
+const FORGET: Duration = Duration::from_secs(300);
+
+/// Runs until the end.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    watches: Vec<Watch>,
+    mut seen: mpsc::Receiver<(Watch, Seen)>,
+    mut inbox: mpsc::Receiver<Told>,
+) {
+    let namespaces = shared.options.namespaces.clone();
+    let brain = Brain::new(&watches, namespaces, &shared.namespace);
+    let mut core = Core { shared, brain, all_told: Instant::now(), forgotten: Instant::now() };
+    let mut desired = core.shared.desired.subscribe();
+    let mut tick = interval(TOGETHER);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = core.shared.end.clone();
+    let mut watching = true;
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = tick.tick() => core.turn(),
+            one = seen.recv(), if watching => match one {
+                Some((watch, seen)) => core.seen(&watch, seen),
+                None => watching = false,
+            },
+            told = inbox.recv() => if let Some(told) = told { core.told(told) },
+            changed = desired.changed() => {
+                if changed.is_ok() {
+                    let wanted = Arc::clone(&desired.borrow_and_update());
+                    core.brain.wanted(&wanted.objects);
+                    let ids = wanted.objects.iter().map(|it| it.id.as_str()).collect();
+                    core.shared.outbox.keep_only(&ids);
+                    core.all_told = Instant::now();
+                    if !core.shared.options.health {
+                        core.tell_disabled();
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Core {
+    shared: Arc<Shared>,
+    brain: Brain,
+    all_told: Instant,
+    forgotten: Instant,
+}
+
+impl Core {
+    fn seen(&mut self, watch: &Watch, seen: Seen) {
+        if let Seen::Broken(error) = &seen {
+            tracing::warn!(kind = watch.kind.as_str(), namespace = watch.namespace, %error, "a watch is broken");
+        }
+        self.shared.metrics.seen(watch.kind, &seen);
+        let now = self.shared.now();
+        self.brain.seen(watch, seen, now);
+    }
+
+    fn told(&mut self, told: Told) {
+        match told {
+            Told::Outcome(id, outcome) => {
+                let now = self.shared.now();
+                self.brain.applied(&id, outcome, now);
+            }
+            Told::Family(id, answer) => {
+                // Nobody waits for it any more: that is theirs to know.
+                let _ = answer.send(self.brain.family(&id));
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        let (now, at) = (Timestamp::now(), self.shared.now());
+        let interval = self.shared.options.interval;
+        if self.shared.options.health {
+            let begun = Instant::now();
+            let news = self.brain.judge(now, at, interval);
+            if !news.is_empty() {
+                self.shared.metrics.judged(news.len(), begun.elapsed());
+            }
+            for (id, health) in &news {
+                tracing::info!(
+                    deployment_object = id, status = %health.status, pods_ready = health.pods_ready,
+                    pods_total = health.pods_total, conditions = ?health.conditions, "health changed"
+                );
+            }
+            self.shared.outbox.put(news, now, true);
+        }
+        if self.all_told.elapsed() >= interval {
+            self.all_told = Instant::now();
+            if self.shared.options.health {
+                self.shared.outbox.put(self.brain.all(), now, false);
+            } else {
+                self.tell_disabled();
+            }
+            self.shared.outbox.beat();
+        }
+        if self.forgotten.elapsed() >= FORGET {
+            self.forgotten = Instant::now();
+            self.brain.forget(now);
+        }
+        self.tell_state();
+    }
+
+    fn tell_disabled(&self) {
+        let desired = Arc::clone(&self.shared.desired.borrow());
+        let all = desired.objects.iter().map(|it| (it.id.clone(), health::disabled())).collect();
+        self.shared.outbox.put(all, Timestamp::now(), true);
+    }
+
+    fn tell_state(&self) {
+        let (ready, gaps) = (self.brain.ready(), self.brain.gaps());
+        self.shared.metrics.state(self.brain.held(), &self.brain.statuses());
+        self.shared.state.send_modify(|state| {
+            state.turned = Instant::now();
+            state.ready = ready;
+            state.gaps = gaps;
+        });
+    }
+}
