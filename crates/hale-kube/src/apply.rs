@@ -66,7 +66,11 @@ type Name = (String, String, Option<String>, String);
 ///
 /// # Errors
 /// The cluster can't be reached: nothing further was tried.
-pub async fn apply(cluster: &Cluster, catalog: &mut Catalog, order: &Order<'_>) -> Result<Vec<Applied>, ClusterError> {
+pub async fn apply(
+    cluster: &Cluster,
+    catalog: &mut Catalog,
+    order: &Order<'_>,
+) -> Result<Vec<Applied>, ClusterError> {
     let mut sorted: Vec<&Manifest> = order.manifests.iter().collect();
     // What is of one rank stays as it is written.
     sorted.sort_by_key(|it| it.rank());
@@ -117,13 +121,14 @@ pub async fn found(
     };
     match catalog.find(cluster, &manifest.api_version, &manifest.kind).await {
         Ok(resource) => {
-            applied.namespace = resource.namespaced.then(|| {
-                manifest.namespace.clone().unwrap_or_else(|| order.namespace.to_owned())
-            });
+            applied.namespace = resource
+                .namespaced
+                .then(|| manifest.namespace.clone().unwrap_or_else(|| order.namespace.to_owned()));
             applied.path = Some(resource.path(applied.namespace.as_deref(), Some(&manifest.name)));
-            let outside = applied.namespace.as_ref().filter(|it| {
-                !order.namespaces.is_empty() && !order.namespaces.contains(it)
-            });
+            let outside = applied
+                .namespace
+                .as_ref()
+                .filter(|it| !order.namespaces.is_empty() && !order.namespaces.contains(it));
             if let Some(outside) = outside {
                 applied.error = Some(format!("namespace {outside} is none of those the agent is given"));
             }
@@ -147,7 +152,9 @@ async fn again_with_its_template(
     match old {
         Some(old) => stamp_templates(&mut sent, old),
         None => {
-            if let Some(labels) = sent.pointer_mut("/spec/template/metadata/labels").and_then(Value::as_object_mut) {
+            if let Some(labels) =
+                sent.pointer_mut("/spec/template/metadata/labels").and_then(Value::as_object_mut)
+            {
                 labels.remove(OBJECT_LABEL);
             }
         }
@@ -183,7 +190,9 @@ pub async fn prune(
         }
     }
     // What others need goes last.
-    there.sort_by_key(|(resource, _)| matches!(resource.kind.as_str(), "Namespace" | "CustomResourceDefinition"));
+    there.sort_by_key(|(resource, _)| {
+        matches!(resource.kind.as_str(), "Namespace" | "CustomResourceDefinition")
+    });
     let mut leaving = Vec::new();
     for (resource, object) in there {
         leaving.push(delete(cluster, resource, &object).await?);
@@ -209,7 +218,11 @@ fn name_of(resource: &Resource, object: &Value) -> Name {
 }
 
 /// All of a kind that bear the stack's label. What may not be listed was not applied by us either.
-async fn labelled(cluster: &Cluster, resource: &Resource, order: &Order<'_>) -> Result<Vec<Value>, ClusterError> {
+async fn labelled(
+    cluster: &Cluster,
+    resource: &Resource,
+    order: &Order<'_>,
+) -> Result<Vec<Value>, ClusterError> {
     let everywhere = [None];
     let given: Vec<Option<&str>> = order.namespaces.iter().map(|it| Some(it.as_str())).collect();
     let places = if resource.namespaced && !given.is_empty() { given.as_slice() } else { &everywhere };

@@ -86,7 +86,9 @@ impl Gaps {
 
     fn of(&self, kind: Kind, namespace: &str) -> Option<Gap> {
         if !self.namespaces.is_empty() && !self.namespaces.iter().any(|it| it == namespace) {
-            return Some(Gap::Forbidden(format!("namespace {namespace} is none of those the agent is given")));
+            return Some(Gap::Forbidden(format!(
+                "namespace {namespace} is none of those the agent is given"
+            )));
         }
         let everywhere = Watch { kind, namespace: None };
         let there = Watch { kind, namespace: Some(namespace.to_owned()) };
@@ -130,7 +132,14 @@ fn needed(kind: Kind) -> &'static [Kind] {
 
 /// Judges a deployment object.
 #[must_use]
-pub fn health(world: &World, gaps: &Gaps, id: &str, known: &Known<'_>, now: Timestamp, settings: &Settings) -> Health {
+pub fn health(
+    world: &World,
+    gaps: &Gaps,
+    id: &str,
+    known: &Known<'_>,
+    now: Timestamp,
+    settings: &Settings,
+) -> Health {
     let mut draft = Draft::default();
     if let Some(wrong) = known.wrong {
         draft.at_least(Status::Failing);
@@ -163,10 +172,10 @@ pub fn health(world: &World, gaps: &Gaps, id: &str, known: &Known<'_>, now: Time
     }
     for leaving in known.leaving {
         draft.at_least(Status::Degraded);
-        let says = leaving.error.as_ref().map_or_else(
-            || "being deleted".to_owned(),
-            |error| format!("not deleted: {error}"),
-        );
+        let says = leaving
+            .error
+            .as_ref()
+            .map_or_else(|| "being deleted".to_owned(), |error| format!("not deleted: {error}"));
         let condition = if leaving.error.is_some() { "DeleteFailed" } else { PROGRESSING };
         draft.conditions.insert(condition.to_owned());
         draft.name(&leaving.kind, &leaving.name, leaving.namespace.clone(), false, &says);

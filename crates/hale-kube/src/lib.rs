@@ -5,11 +5,13 @@
 //! of it; [`manifest`] reads and marks what is applied; [`dump`] reads objects from text, as `kubectl get -o json`
 //! prints them (C11).
 //!
-//! At the edge: [`cluster`] asks a cluster's API, [`apply`] makes it be as a deployment object says, `agent` drives the
-//! whole and speaks to a server.
+//! At the edge: [`cluster`] asks a cluster's API, [`apply`] makes it be as a deployment object says, [`diagnose`] collects
+//! what helps people, [`agent`] drives the whole and speaks to a server.
 
+pub mod agent;
 pub mod apply;
 pub mod cluster;
+pub mod diagnose;
 pub mod dump;
 pub mod health;
 pub mod judge;

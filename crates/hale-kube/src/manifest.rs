@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{dump, judge::{Kind, OBJECT_LABEL, Part}};
+use crate::{
+    dump,
+    judge::{Kind, OBJECT_LABEL, Part},
+};
 
 /// The label that names the stack on everything that was applied for it: what bears it and is not in the manifests any
 /// more is pruned.
@@ -123,7 +126,8 @@ impl Manifest {
             fields.remove("status");
         }
         let metadata = map(&mut sent, "metadata");
-        for key in ["managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink"] {
+        for key in ["managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink"]
+        {
             metadata.remove(key);
         }
         match namespace {

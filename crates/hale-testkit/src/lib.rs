@@ -4,6 +4,8 @@
 //! installs what is needed.
 
 mod docker;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod podman;
 mod postgres;
 mod process;

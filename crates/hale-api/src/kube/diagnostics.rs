@@ -137,6 +137,15 @@ pub struct PodStatus {
     pub namespace: String,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
     pub phase: String,
+    /// Its node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Why it is in that phase: `Evicted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// As the cluster tells them.
     pub conditions: Vec<PodCondition>,
     /// Init containers, too.
@@ -184,6 +193,12 @@ pub struct ContainerStatus {
     pub exit_code: Option<i32>,
     /// How often it was started again.
     pub restarts: u32,
+    /// When it began to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
     /// How its run before ended.
     pub last_state: Option<LastState>,
 }

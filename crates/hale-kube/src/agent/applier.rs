@@ -68,8 +68,12 @@ struct Work {
 
 impl Applier {
     async fn forever(mut self) {
+        let mut mode = Mode::default();
         loop {
             let desired = Arc::clone(&self.desired.borrow_and_update());
+            if std::mem::replace(&mut mode, desired.mode) != desired.mode {
+                self.work.clear();
+            }
             self.work.retain(|id, _| desired.objects.iter().any(|it| it.id == *id));
             let now = Instant::now();
             for object in &desired.objects {
@@ -138,7 +142,12 @@ impl Applier {
         work.due = Instant::now() + wait;
     }
 
-    async fn apply(&mut self, order: &Order<'_>, deleting: bool, work: &mut Work) -> Result<Done, ClusterError> {
+    async fn apply(
+        &mut self,
+        order: &Order<'_>,
+        deleting: bool,
+        work: &mut Work,
+    ) -> Result<Done, ClusterError> {
         let cluster = self.shared.cluster.clone();
         let mut outcome = Outcome::default();
         let mut failed = false;
@@ -147,8 +156,12 @@ impl Applier {
             failed = applied.iter().any(|it| it.error.is_some());
             for it in applied.iter().filter(|it| it.error.is_some()) {
                 tracing::warn!(
-                    deployment_object = order.object, kind = it.kind, name = it.name, namespace = it.namespace,
-                    error = it.error, "not applied; trying again"
+                    deployment_object = order.object,
+                    kind = it.kind,
+                    name = it.name,
+                    namespace = it.namespace,
+                    error = it.error,
+                    "not applied; trying again"
                 );
             }
             work.found.clone_from(&applied);
@@ -172,7 +185,12 @@ impl Applier {
     }
 
     /// Only finds where things are.
-    async fn find(&mut self, order: &Order<'_>, deleting: bool, work: &mut Work) -> Result<Done, ClusterError> {
+    async fn find(
+        &mut self,
+        order: &Order<'_>,
+        deleting: bool,
+        work: &mut Work,
+    ) -> Result<Done, ClusterError> {
         let mut found = Vec::new();
         if !deleting {
             for manifest in order.manifests {

@@ -64,7 +64,10 @@ enum Standing {
     Waiting,
     Fine,
     /// It can't be asked since then.
-    Broken { since: Time, why: String },
+    Broken {
+        since: Time,
+        why: String,
+    },
 }
 
 /// The agent's mind.
@@ -156,7 +159,11 @@ impl Brain {
             Seen::Listed(named) => {
                 let gone = self.world.gone(watch.kind, watch.namespace.as_deref(), &named);
                 for (namespace, name) in gone {
-                    self.touch_part(&Part { namespace: namespace.clone(), kind: watch.kind, name: name.clone() });
+                    self.touch_part(&Part {
+                        namespace: namespace.clone(),
+                        kind: watch.kind,
+                        name: name.clone(),
+                    });
                     self.world.remove(watch.kind, &namespace, &name);
                 }
                 self.world.complete_in(watch.namespace.as_deref(), watch.kind);
@@ -196,7 +203,9 @@ impl Brain {
             }
         } else if !matches!(self.standing.get(watch), Some(Standing::Broken { .. })) {
             // Where nothing was ever known, there is nothing to go on with meanwhile.
-            if self.standing.get(watch) == Some(&Standing::Waiting) && self.gaps.set(watch, Some(Gap::Lost(why.clone()))) {
+            if self.standing.get(watch) == Some(&Standing::Waiting)
+                && self.gaps.set(watch, Some(Gap::Lost(why.clone())))
+            {
                 self.touch_all();
             }
             self.stands(watch, Standing::Broken { since: at, why });
@@ -230,14 +239,13 @@ impl Brain {
     /// Marks what an object of the cluster may change.
     fn touch(&mut self, kind: Kind, object: &Value) {
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let of = |about: &Value| Part {
-            namespace: word(&about["namespace"]),
-            kind,
-            name: word(&about["name"]),
-        };
+        let of =
+            |about: &Value| Part { namespace: word(&about["namespace"]), kind, name: word(&about["name"]) };
         if kind == Kind::Event {
             let about = &object["involvedObject"];
-            if let Some(kind) = Kind::of(about["apiVersion"].as_str(), about["kind"].as_str().unwrap_or_default()) {
+            if let Some(kind) =
+                Kind::of(about["apiVersion"].as_str(), about["kind"].as_str().unwrap_or_default())
+            {
                 self.touch_part(&Part { kind, ..of(about) });
             }
         } else {
@@ -265,7 +273,8 @@ impl Brain {
     /// Takes in what the agent is to look after, whole. What is not named any more is forgotten.
     pub fn wanted(&mut self, all: &[Wanted]) {
         let ids: BTreeSet<&str> = all.iter().map(|it| it.id.as_str()).collect();
-        let gone: Vec<String> = self.objects.keys().filter(|it| !ids.contains(it.as_str())).cloned().collect();
+        let gone: Vec<String> =
+            self.objects.keys().filter(|it| !ids.contains(it.as_str())).cloned().collect();
         for id in gone {
             self.world.unassign(&id);
             self.objects.remove(&id);
@@ -275,10 +284,7 @@ impl Brain {
             if self.objects.contains_key(&wanted.id) {
                 continue;
             }
-            let mut object = Object {
-                deleting: wanted.deleting,
-                ..Object::default()
-            };
+            let mut object = Object { deleting: wanted.deleting, ..Object::default() };
             match &wanted.manifests {
                 Err(why) => object.wrong = Some(why.clone()),
                 Ok(_) if wanted.deleting => {}
@@ -302,7 +308,8 @@ impl Brain {
         if let Some(applied) = outcome.applied {
             let until = at.since(Time::ZERO) + std::time::Duration::from_secs(FRESH_SECS);
             if object.fresh_until.is_none() || applied != object.applied {
-                object.fresh_until = Some(Time::from_nanos(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX)));
+                object.fresh_until =
+                    Some(Time::from_nanos(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX)));
             }
             object.applied = applied;
         }
@@ -316,7 +323,12 @@ impl Brain {
     }
 
     /// Judges what has changed, and some of what may have changed by time alone. Gives what is news.
-    pub fn judge(&mut self, now: Timestamp, at: Time, interval: std::time::Duration) -> Vec<(String, Health)> {
+    pub fn judge(
+        &mut self,
+        now: Timestamp,
+        at: Time,
+        interval: std::time::Duration,
+    ) -> Vec<(String, Health)> {
         if !self.ready() {
             return Vec::new();
         }
@@ -346,9 +358,10 @@ impl Brain {
             }
             let Some(id) = self.turns.pop_front() else { break };
             let Some(object) = self.objects.get(&id) else { continue };
-            let plain = object.told.as_ref().is_some_and(|it| {
-                it.status == hale_model::Status::Healthy && it.conditions.is_empty()
-            });
+            let plain = object
+                .told
+                .as_ref()
+                .is_some_and(|it| it.status == hale_model::Status::Healthy && it.conditions.is_empty());
             let every = if plain { interval } else { std::time::Duration::from_secs(1) };
             if object.judged.is_none_or(|it| at.since(it) >= every) {
                 due.push(id.clone());

@@ -73,7 +73,14 @@ async fn answer(shared: Arc<Shared>, id: String, object: String) -> String {
     let completed = matches!(result, DiagnosticsResult::Completed { .. });
     let took = began.elapsed();
     let posted = post(&shared, &id, &result, began).await;
-    tracing::info!(request = id, deployment_object = object, completed, posted, ?took, "diagnostics answered");
+    tracing::info!(
+        request = id,
+        deployment_object = object,
+        completed,
+        posted,
+        ?took,
+        "diagnostics answered"
+    );
     shared.metrics.diagnosed(completed && posted);
     id
 }
@@ -103,7 +110,9 @@ async fn post(shared: &Shared, id: &str, result: &DiagnosticsResult, began: Inst
         let session = shared.servers.registered().await;
         match session.client.post_diagnostics_result(id, result).await {
             Ok(_) => return true,
-            Err(error @ (ClientError::Unreachable(_) | ClientError::Timeout(_) | ClientError::Protocol(_))) => {
+            Err(
+                error @ (ClientError::Unreachable(_) | ClientError::Timeout(_) | ClientError::Protocol(_)),
+            ) => {
                 tracing::warn!(request = id, %error, "the result can't be posted; trying again");
                 sleep(backoff.next(&AGAIN, chance.draw())).await;
             }

@@ -3,18 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hale_api::ClientError;
+use hale_api::{AgentPush, ClientError};
 use hale_health::{Backoff, Chance};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
 
-use super::{
-    Shared,
-    outbox::AGAIN,
-    server::{Push, Session},
-};
+use super::{Shared, outbox::AGAIN, server::Session};
 
 /// How often the server is asked while it can't tell by itself (K9).
 const POLL: Duration = Duration::from_secs(10);
@@ -89,12 +85,12 @@ impl Link {
                     self.fetch(session).await?;
                     loop {
                         match stream.next().await {
-                            Ok(Push::Desired { revision }) => {
+                            Ok(AgentPush::Desired { revision }) => {
                                 if self.revision.as_deref() != Some(&revision) {
                                     self.fetch(session).await?;
                                 }
                             }
-                            Ok(Push::Diagnostics(request)) => {
+                            Ok(AgentPush::Diagnostics(request)) => {
                                 self.asked((request.id, request.deployment_object_id));
                             }
                             Err(error) => {

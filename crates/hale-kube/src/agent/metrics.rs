@@ -58,19 +58,27 @@ impl Metrics {
         registry.register_with_unit("judging", "Time spent on them", Unit::Seconds, it.judging.clone());
         registry.register("reports", "Reports to the server", it.reports.clone());
         registry.register("applies", "Deployment objects that were applied or deleted", it.applies.clone());
-        registry.register("diagnostics", "Requests for diagnostics that were answered", it.diagnostics.clone());
-        registry.register("server_connected", "Whether the agent is registered at a server", it.connected.clone());
+        registry.register(
+            "diagnostics",
+            "Requests for diagnostics that were answered",
+            it.diagnostics.clone(),
+        );
+        registry.register(
+            "server_connected",
+            "Whether the agent is registered at a server",
+            it.connected.clone(),
+        );
         for (kind, ..) in WATCHED {
             let of = OfKind { kind: kind.as_str() };
-            it.changes.get_or_create(&of);
-            it.failures.get_or_create(&of);
+            drop(it.changes.get_or_create(&of));
+            drop(it.failures.get_or_create(&of));
         }
         for status in Status::ALL {
-            it.objects.get_or_create(&OfStatus { status: status.as_str() });
+            drop(it.objects.get_or_create(&OfStatus { status: status.as_str() }));
         }
         for family in [&it.reports, &it.applies, &it.diagnostics] {
             for result in ["success", "failure"] {
-                family.get_or_create(&OfResult { result });
+                drop(family.get_or_create(&OfResult { result }));
             }
         }
         it

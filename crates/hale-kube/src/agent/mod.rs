@@ -159,8 +159,7 @@ impl Agent {
     /// An agent of this cluster, for these servers.
     #[must_use]
     pub fn new(cluster: Cluster, servers: ServerOptions, options: Options, metrics: Metrics) -> Self {
-        let state =
-            State { turned: Instant::now(), ready: false, gaps: Vec::new(), server: None };
+        let state = State { turned: Instant::now(), ready: false, gaps: Vec::new(), server: None };
         Self { cluster, servers, options, metrics, state: watch::Sender::new(state) }
     }
 
@@ -199,7 +198,10 @@ impl Agent {
             let seed = Shared::seed().wrapping_add(n as u64);
             let following = cluster::watch(cluster.clone(), what.clone(), seen_by.clone(), seed);
             let end = end.clone();
-            parts.spawn(async move { drop(end.run_until_cancelled(following).await) });
+            parts.spawn(async move {
+                // Either way it is at its end.
+                let _ = end.run_until_cancelled(following).await;
+            });
         }
         drop(seen_by);
         let (ask, asked) = mpsc::channel(diagnostics::WAITING);

@@ -114,7 +114,11 @@ pub(super) async fn report(shared: Arc<Shared>) {
                 shared.metrics.reported(true);
                 for (index, why) in refused {
                     let id = entries.get(index).map_or("", |it| it.0.as_str());
-                    tracing::warn!(deployment_object = id, why, "the server does not take what is told of it");
+                    tracing::warn!(
+                        deployment_object = id,
+                        why,
+                        "the server does not take what is told of it"
+                    );
                 }
                 backoff.reset();
                 continue;

@@ -10,11 +10,8 @@ use std::{
 };
 
 use hale_api::{
-    Client, ClientError, ClientTls,
-    kube::{
-        AgentPush, AgentStream, HealthEntry, HealthReport, HealthSummary, KubeAgentRegistration, KubeMode,
-        ResourceHealth,
-    },
+    AgentStream, Client, ClientError, ClientTls,
+    kube::{HealthEntry, HealthReport, HealthSummary, KubeAgentRegistration, KubeMode, ResourceHealth},
 };
 use tokio::sync::watch;
 
@@ -153,9 +150,6 @@ impl Session {
         Ok(pending.requests.into_iter().map(|it| (it.id, it.deployment_object_id)).collect())
     }
 }
-
-/// What is pushed, as the link takes it.
-pub(crate) use AgentPush as Push;
 
 fn registration(options: &Options) -> KubeAgentRegistration {
     let pairs = |all: &[(String, String)]| all.iter().cloned().collect();

@@ -53,7 +53,12 @@ impl Catalog {
     ///
     /// # Errors
     /// The cluster can't be asked, or serves no such kind.
-    pub async fn find(&mut self, cluster: &Cluster, api_version: &str, kind: &str) -> Result<Resource, ClusterError> {
+    pub async fn find(
+        &mut self,
+        cluster: &Cluster,
+        api_version: &str,
+        kind: &str,
+    ) -> Result<Resource, ClusterError> {
         if let Some(found) = self.known(api_version, kind) {
             return Ok(found);
         }

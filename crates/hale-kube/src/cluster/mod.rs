@@ -21,9 +21,9 @@ use serde_json::Value;
 
 pub use access::{Right, Verb};
 pub use discovery::{Catalog, Resource};
-pub use watch::{Seen, WATCHED, Watch, watch};
 pub(crate) use lines::Lines;
 pub(crate) use read::LogOf;
+pub use watch::{Seen, WATCHED, Watch, watch};
 
 /// From a request to the head of its answer, and for an answer that is no stream to its end.
 pub const ANSWER: Duration = Duration::from_secs(30);
@@ -126,7 +126,11 @@ impl Cluster {
     }
 
     /// Begins an answer.
-    pub(crate) async fn open(&self, request: Request<Body>, within: Duration) -> Result<Response<Body>, ClusterError> {
+    pub(crate) async fn open(
+        &self,
+        request: Request<Body>,
+        within: Duration,
+    ) -> Result<Response<Body>, ClusterError> {
         let what = format!("{} {}", request.method(), request.uri().path());
         let response = match tokio::time::timeout(within, self.client.send(request)).await {
             Err(_) => return Err(ClusterError::Timeout(format!("no answer to {what} within {within:?}"))),
@@ -140,7 +144,11 @@ impl Cluster {
     }
 
     /// The bytes of an answer.
-    pub(crate) async fn bytes(&self, request: Request<Body>, within: Duration) -> Result<Bytes, ClusterError> {
+    pub(crate) async fn bytes(
+        &self,
+        request: Request<Body>,
+        within: Duration,
+    ) -> Result<Bytes, ClusterError> {
         let what = format!("{} {}", request.method(), request.uri().path());
         let response = self.open(request, within).await?;
         collect(response, within, &what).await

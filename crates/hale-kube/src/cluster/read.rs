@@ -31,13 +31,18 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster can't be asked.
-    pub(crate) async fn events(&self, namespace: &str, within: Duration) -> Result<(Vec<Value>, bool), ClusterError> {
+    pub(crate) async fn events(
+        &self,
+        namespace: &str,
+        within: Duration,
+    ) -> Result<(Vec<Value>, bool), ClusterError> {
         let mut events = Vec::new();
         let mut from = String::new();
         for _ in 0..PAGES {
             let path = format!("/api/v1/namespaces/{namespace}/events?limit=500{from}");
             let bytes = self.bytes(request(Method::GET, &path, None, Body::empty())?, within).await?;
-            let wrong = |error| ClusterError::Garbage(format!("the events of {namespace} are not JSON: {error}"));
+            let wrong =
+                |error| ClusterError::Garbage(format!("the events of {namespace} are not JSON: {error}"));
             let mut page = trim::parse(&bytes).map_err(wrong)?;
             if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
                 events.extend(items);
@@ -54,7 +59,12 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster can't be asked, or has none.
-    pub(crate) async fn pod(&self, namespace: &str, name: &str, within: Duration) -> Result<Value, ClusterError> {
+    pub(crate) async fn pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        within: Duration,
+    ) -> Result<Value, ClusterError> {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
         let bytes = self.bytes(request(Method::GET, &path, None, Body::empty())?, within).await?;
         json(&bytes, &path)

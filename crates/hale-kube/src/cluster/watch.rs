@@ -157,7 +157,11 @@ impl Follower {
             // A watch that ends at once, again and again, must not become a flood.
             Ok(()) => self.wait().min(Duration::from_secs(5)),
             Err(ClusterError::Gone(message)) => {
-                tracing::debug!(kind = self.what.kind.as_str(), message, "listing anew: the revision is too old");
+                tracing::debug!(
+                    kind = self.what.kind.as_str(),
+                    message,
+                    "listing anew: the revision is too old"
+                );
                 self.revision = None;
                 self.wait().min(Duration::from_secs(2))
             }
@@ -278,7 +282,8 @@ impl Follower {
 
     /// One line of a watch.
     fn event(&mut self, line: &[u8]) -> Result<Option<Seen>, ClusterError> {
-        let wrong = |why: &str| ClusterError::Garbage(format!("a watch of {} told nonsense: {why}", self.path));
+        let wrong =
+            |why: &str| ClusterError::Garbage(format!("a watch of {} told nonsense: {why}", self.path));
         let mut event = trim::parse(line).map_err(|error| wrong(&error.to_string()))?;
         let object = event["object"].take();
         let kind = event["type"].as_str().unwrap_or_default();

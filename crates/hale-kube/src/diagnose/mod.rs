@@ -1,7 +1,6 @@
 //! Diagnostics of a deployment object (K10, K11): collected part by part, each with a deadline of its own, so that what
 //! hangs keeps nothing else from being told.
 
-mod bundle;
 mod read;
 mod tail;
 
@@ -18,9 +17,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use bundle::{
-    Bundle, Collected, ContainerStatus, EventSaid, Got, LastState, PodCondition, PodStatus, ResourceStatus,
-};
+use hale_api::kube::{Bundle, BundleEvent, Collected, CollectedState, PodStatus, ResourceHealth};
 
 use self::read::{EventsOf, LogWanted};
 use crate::{
@@ -79,10 +76,10 @@ pub async fn collect(cluster: &Cluster, family: &Family, options: &Options, now:
         resources: resources(family),
         collection: Vec::new(),
     };
-    let told = Collected::got("resources", bundle.resources.is_empty());
+    let told = got("resources", bundle.resources.is_empty());
     bundle.collection.push(told);
     // What can't be seen may be what is looked for.
-    bundle.collection.extend(family.gaps.iter().map(|gap| Collected::failed("watch", gap.clone())));
+    bundle.collection.extend(family.gaps.iter().map(|gap| failed("watch", gap.clone())));
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let work = Work { cluster: cluster.clone(), room, whole, options: *options };
     let (events, ()) = tokio::join!(work.events(family, now), work.pods(family, &mut bundle));
@@ -92,9 +89,9 @@ pub async fn collect(cluster: &Cluster, family: &Family, options: &Options, now:
     bundle
 }
 
-fn resources(family: &Family) -> Vec<ResourceStatus> {
+fn resources(family: &Family) -> Vec<ResourceHealth> {
     let named = family.health.iter().flat_map(|it| &it.resources);
-    let status = |it: &crate::health::Named| ResourceStatus {
+    let status = |it: &crate::health::Named| ResourceHealth {
         kind: it.kind.clone(),
         name: it.name.clone(),
         namespace: it.namespace.clone(),
@@ -129,7 +126,7 @@ impl Work {
     }
 
     /// The events of all namespaces that the object has something in.
-    async fn events(&self, family: &Family, now: Timestamp) -> (Vec<EventSaid>, Vec<Collected>) {
+    async fn events(&self, family: &Family, now: Timestamp) -> (Vec<BundleEvent>, Vec<Collected>) {
         let uids: BTreeSet<String> = family.members.iter().filter_map(|it| it.uid.clone()).collect();
         let unseen = family.members.iter().filter(|it| it.uid.is_none());
         let missing = unseen.map(|it| (it.part.kind.as_str().to_owned(), it.part.name.clone())).collect();
@@ -140,21 +137,22 @@ impl Work {
             family.members.iter().map(|it| it.part.namespace.as_str()).filter(|it| !it.is_empty()).collect();
         let (mut said, mut collected) = (Vec::new(), Vec::new());
         if places.is_empty() {
-            collected.push(Collected::got("events", true));
+            collected.push(got("events", true));
         }
         for place in places {
             let part = format!("events {place}");
             match self.timed(self.cluster.events(place, PART)).await {
                 Ok((events, cut)) => {
-                    let wanted: Vec<EventSaid> = events.iter().filter_map(|it| read::event(it, &of)).collect();
-                    let mut told = Collected::got(part, wanted.is_empty());
+                    let wanted: Vec<BundleEvent> =
+                        events.iter().filter_map(|it| read::event(it, &of)).collect();
+                    let mut told = got(part, wanted.is_empty());
                     if cut {
                         told.error = Some("there were more events than are ever read".to_owned());
                     }
                     collected.push(told);
                     said.extend(wanted);
                 }
-                Err(why) => collected.push(Collected::failed(part, why)),
+                Err(why) => collected.push(failed(part, why)),
             }
         }
         said.sort_by(|a, b| (a.last_seen, &a.object, &a.reason).cmp(&(b.last_seen, &b.object, &b.reason)));
@@ -166,11 +164,11 @@ impl Work {
     async fn pods(&self, family: &Family, bundle: &mut Bundle) {
         let pods = pods_of(family);
         if pods.is_empty() {
-            bundle.collection.push(Collected::got("pods", true));
+            bundle.collection.push(got("pods", true));
         }
         if pods.len() > MOST_PODS {
             let left = pods.len() - MOST_PODS;
-            bundle.collection.push(Collected::failed("pods", format!("{left} more pods are left out")));
+            bundle.collection.push(failed("pods", format!("{left} more pods are left out")));
         }
         let places: BTreeSet<&str> = pods.iter().map(|it| it.0.as_str()).collect();
         let several = places.len() > 1;
@@ -182,7 +180,7 @@ impl Work {
         let mut size = 0;
         while let Some(done) = doing.join_next().await {
             let Ok(done) = done else {
-                bundle.collection.push(Collected::failed("pods", "collecting one ended badly"));
+                bundle.collection.push(failed("pods", "collecting one ended badly"));
                 continue;
             };
             bundle.pod_statuses.extend(done.status);
@@ -190,7 +188,9 @@ impl Work {
             for (name, lines) in done.tails {
                 size += lines.iter().map(|it| it.len() + 8).sum::<usize>();
                 if size > ALL_LOGS {
-                    bundle.collection.push(Collected::failed(format!("logs {name}"), "left out: the logs are too large together"));
+                    bundle
+                        .collection
+                        .push(failed(format!("logs {name}"), "left out: the logs are too large together"));
                 } else {
                     bundle.log_tails.insert(name, lines);
                 }
@@ -206,28 +206,28 @@ impl Work {
         let status = match self.timed(self.cluster.pod(namespace, name, PART)).await {
             Ok(object) => read::pod(&object),
             Err(why) => {
-                done.collected.push(Collected::failed(part, why));
+                done.collected.push(failed(part, why));
                 return done;
             }
         };
-        done.collected.push(Collected::got(part, false));
+        done.collected.push(got(part, false));
         let (wanted, none) = read::logs_of(&status);
         for container in none {
-            let mut told = Collected::got(format!("logs {shown}/{container}"), true);
+            let mut told = got(format!("logs {shown}/{container}"), true);
             told.error = Some("it has not begun yet".to_owned());
             done.collected.push(told);
         }
         let all = wanted.iter().map(|it| self.log(namespace, name, it));
-        for (log, got) in wanted.iter().zip(together(all).await) {
-            let suffix = if log.previous { ":previous" } else { "" };
+        for (log, lines) in wanted.iter().zip(together(all).await) {
+            let suffix = if log.previous { " (previous)" } else { "" };
             let key = format!("{shown}/{}{suffix}", log.container);
             let part = format!("logs {key}");
-            match got {
+            match lines {
                 Ok(lines) => {
-                    done.collected.push(Collected::got(part, lines.is_empty()));
+                    done.collected.push(got(part, lines.is_empty()));
                     done.tails.push((key, lines));
                 }
-                Err(why) => done.collected.push(Collected::failed(part, why)),
+                Err(why) => done.collected.push(failed(part, why)),
             }
         }
         done.status = Some(status);
@@ -291,4 +291,15 @@ fn pods_of(family: &Family) -> Vec<(String, String)> {
     pods.sort_by_key(|it| (!bad.contains(&(it.0.as_str(), it.1.as_str())), it.clone()));
     pods.dedup();
     pods
+}
+
+/// It was got; with nothing in it, or with something.
+fn got(part: impl Into<String>, empty: bool) -> Collected {
+    let state = if empty { CollectedState::Empty } else { CollectedState::Ok };
+    Collected { part: part.into(), state, error: None }
+}
+
+/// It was not got.
+fn failed(part: impl Into<String>, why: impl Into<String>) -> Collected {
+    Collected { part: part.into(), state: CollectedState::Error, error: Some(why.into()) }
 }

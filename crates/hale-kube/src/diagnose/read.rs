@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use hale_api::kube::{BundleEvent, ContainerStatus, LastState, PodCondition, PodStatus};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::bundle::{ContainerStatus, EventSaid, LastState, PodCondition, PodStatus};
 use crate::judge::parse_time;
 
 /// What is said of things that could not be made. They are about what was to make them, which may be unknown.
-const FAILED_CREATIONS: [&str; 4] = ["FailedCreate", "FailedKillPod", "ReplicaSetCreateError", "UnexpectedJob"];
+const FAILED_CREATIONS: [&str; 4] =
+    ["FailedCreate", "FailedKillPod", "ReplicaSetCreateError", "UnexpectedJob"];
 
 fn word(value: &Value) -> Option<String> {
     value.as_str().filter(|it| !it.is_empty()).map(str::to_owned)
@@ -17,6 +18,14 @@ fn word(value: &Value) -> Option<String> {
 
 fn moment(value: &Value) -> Option<Timestamp> {
     value.as_str().and_then(parse_time)
+}
+
+fn number(value: &Value) -> Option<u32> {
+    value.as_u64().map(|it| u32::try_from(it).unwrap_or(u32::MAX))
+}
+
+fn code(value: &Value) -> Option<i32> {
+    value.as_i64().and_then(|it| i32::try_from(it).ok())
 }
 
 fn each(value: &Value) -> impl Iterator<Item = &Value> {
@@ -60,19 +69,18 @@ fn container(it: &Value, init: bool) -> ContainerStatus {
         name: word(&it["name"]).unwrap_or_default(),
         init,
         ready: it["ready"].as_bool().unwrap_or(false),
-        state,
+        state: state.to_owned(),
         reason: word(&told["reason"]),
         message: word(&told["message"]),
-        restarts: it["restartCount"].as_u64().unwrap_or(0),
-        exit_code: told["exitCode"].as_i64(),
+        restarts: number(&it["restartCount"]).unwrap_or(0),
+        exit_code: code(&told["exitCode"]),
         started_at: moment(&told["startedAt"]),
         finished_at: moment(&told["finishedAt"]),
         last_state: Some(&it["lastState"]["terminated"]).filter(|it| it.is_object()).map(|it| LastState {
-            state: "terminated",
+            state: "terminated".to_owned(),
             reason: word(&it["reason"]),
             message: word(&it["message"]),
-            exit_code: it["exitCode"].as_i64(),
-            signal: it["signal"].as_i64().filter(|it| *it != 0),
+            exit_code: code(&it["exitCode"]),
             started_at: moment(&it["startedAt"]),
             finished_at: moment(&it["finishedAt"]),
         }),
@@ -118,7 +126,7 @@ pub(super) struct EventsOf<'a> {
 
 /// An event that is wanted. The scheduler's have null `firstTimestamp` and `lastTimestamp` and no `count`: then
 /// `eventTime` and `series` say it.
-pub(super) fn event(it: &Value, of: &EventsOf<'_>) -> Option<EventSaid> {
+pub(super) fn event(it: &Value, of: &EventsOf<'_>) -> Option<BundleEvent> {
     let about = [&it["involvedObject"], &it["regarding"]].into_iter().find(|it| it.is_object())?;
     let reason = word(&it["reason"]).unwrap_or_default();
     let uid = about["uid"].as_str().unwrap_or_default();
@@ -129,7 +137,13 @@ pub(super) fn event(it: &Value, of: &EventsOf<'_>) -> Option<EventSaid> {
     if !wanted {
         return None;
     }
-    let times = ["firstTimestamp", "deprecatedFirstTimestamp", "eventTime", "lastTimestamp", "deprecatedLastTimestamp"];
+    let times = [
+        "firstTimestamp",
+        "deprecatedFirstTimestamp",
+        "eventTime",
+        "lastTimestamp",
+        "deprecatedLastTimestamp",
+    ];
     let mut times: Vec<Timestamp> = times.into_iter().filter_map(|key| moment(&it[key])).collect();
     times.extend(moment(&it["series"]["lastObservedTime"]));
     if times.is_empty() {
@@ -145,14 +159,14 @@ pub(super) fn event(it: &Value, of: &EventsOf<'_>) -> Option<EventSaid> {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),
     };
-    Some(EventSaid {
+    Some(BundleEvent {
         kind: word(&it["type"]).unwrap_or_else(|| "Normal".to_owned()),
         reason,
         message: word(&it["message"]).or_else(|| word(&it["note"])).unwrap_or_default(),
         object,
         first_seen: first,
         last_seen: last,
-        count: counts.into_iter().filter_map(Value::as_u64).max().unwrap_or(1).max(1),
+        count: counts.into_iter().filter_map(number).max().unwrap_or(1).max(1),
     })
 }
 

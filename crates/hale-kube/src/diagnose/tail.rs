@@ -3,7 +3,7 @@
 use hale_model::mask::Masker;
 
 /// The most of one container.
-pub const MOST_BYTES: usize = 16 * 1024;
+pub(super) const MOST_BYTES: usize = 16 * 1024;
 
 /// What a kubelet says, with status 200, in place of the log of a container that was collected.
 const COLLECTED: &str = "unable to retrieve container logs for";
@@ -31,7 +31,8 @@ pub(super) fn lines(bytes: &[u8], most: usize, mask: bool) -> Result<Vec<String>
         && let Some(last) = all.last()
     {
         // One line longer than all: its end.
-        let from = (last.len().saturating_sub(MOST_BYTES - 4)..=last.len()).find(|at| last.is_char_boundary(*at));
+        let from =
+            (last.len().saturating_sub(MOST_BYTES - 4)..=last.len()).find(|at| last.is_char_boundary(*at));
         kept.push(format!("…{}", &last[from.unwrap_or(last.len())..]));
     }
     kept.reverse();

@@ -134,8 +134,10 @@ impl World {
     #[must_use]
     pub fn concerned_by_node(&self, node: &str) -> BTreeSet<String> {
         let pods = self.pods.values().map(|it| &it.it).filter(|it| it.node.as_deref() == Some(node));
-        pods.flat_map(|it| self.concerns(&Part::of((it.meta.namespace.clone(), Kind::Pod, it.meta.name.clone()))))
-            .collect()
+        pods.flat_map(|it| {
+            self.concerns(&Part::of((it.meta.namespace.clone(), Kind::Pod, it.meta.name.clone())))
+        })
+        .collect()
     }
 
     /// The deployment objects that a volume claim may change: its own, and those of pods that mount it.

@@ -27,9 +27,9 @@ mod world;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use other::{Other, other};
 pub use member::{Member, Part};
 pub use objects::{Kind, OBJECT_LABEL};
+pub use other::{Other, other};
 pub(crate) use read::{list_items, parse_time};
 pub use verdict::{PROGRESSING, Resource, Verdict};
 pub use world::{Added, World};

@@ -87,7 +87,8 @@ mod tests {
         #[case] status: Status,
         #[case] condition: Option<&str>,
     ) {
-        let object = json!({"metadata":{"generation":2},"status":{"observedGeneration":2,"conditions":conditions}});
+        let object =
+            json!({"metadata":{"generation":2},"status":{"observedGeneration":2,"conditions":conditions}});
         let judged = other(&object);
         assert_eq!((judged.status, judged.condition.as_deref()), (status, condition));
     }

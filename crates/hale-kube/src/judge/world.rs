@@ -257,8 +257,7 @@ impl World {
     /// Whether all of a kind in a namespace is here.
     #[must_use]
     pub fn is_complete(&self, namespace: &str, kind: Kind) -> bool {
-        self.complete.contains(&(None, kind))
-            || self.complete.contains(&(Some(namespace.to_owned()), kind))
+        self.complete.contains(&(None, kind)) || self.complete.contains(&(Some(namespace.to_owned()), kind))
     }
 
     /// Controllers that objects here name and that are not here, as `kind namespace/name`: what belongs to them is not
