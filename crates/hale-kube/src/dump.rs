@@ -103,7 +103,9 @@ fn decode(bytes: &[u8]) -> Result<String, DumpError> {
 /// # Errors
 /// It is neither JSON nor YAML.
 pub(crate) fn documents(text: &str) -> Result<Vec<Value>, DumpError> {
-    parse(text.trim_start_matches('\u{feff}'))
+    let text = text.trim_start_matches('\u{feff}');
+    // Documents of YAML may be written as JSON is, with marks between them.
+    parse(text).or_else(|error| yaml(text).map_err(|_| error))
 }
 
 fn parse(text: &str) -> Result<Vec<Value>, DumpError> {

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Agent(Box<crate::agent::AgentArgs>),
     /// Takes requests to the ready endpoints of services, as a server tells of them.
     Gateway(GatewayArgs),
+    /// Watches a Kubernetes cluster, sees to what its stacks hold, and tells a server how that is.
+    KubeAgent(Box<KubeAgentArgs>),
     /// Shows how everything is, or one thing.
     Status(StatusArgs),
     /// Tells why a replica, workload or target is as it is: outcome by outcome, up to what was done.

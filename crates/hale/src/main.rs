@@ -5,6 +5,7 @@ mod cli;
 mod failure;
 mod files;
 mod gateway;
+mod kube_agent;
 mod local;
 mod output;
 mod remote;
@@ -45,6 +46,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Server(args) => server::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Gateway(args) => gateway::run(args),
+        Command::KubeAgent(args) => kube_agent::run(args),
         Command::Status(args) => remote::status::run(args),
         Command::Explain(args) => remote::explain::run(args),
         Command::Events(args) => remote::events::run(args),

@@ -64,6 +64,8 @@ pub enum Mode {
 /// How an agent is run.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The name it is to have; none for whatever its token is for.
+    pub name: Option<String>,
     /// Its version, for people.
     pub version: String,
     /// Its labels, for people.

@@ -61,6 +61,12 @@ impl Servers {
         let said = |error: ClientError| format!("{url}: {error}");
         let client = Client::remote_with(&url, &token, &self.options.tls).map_err(said)?;
         let registered = client.register_kube_agent(&registration(options)).await.map_err(said)?;
+        if let Some(name) = options.name.as_ref().filter(|it| **it != registered.name) {
+            let token = &registered.name;
+            return Err(format!(
+                "{url}: the token is for {token}, and not for {name}; give that name, or its token"
+            ));
+        }
         let session = Arc::new(Session { client, agent: registered.agent_id, url });
         self.session.send_replace(Some(Arc::clone(&session)));
         Ok(session)

@@ -94,7 +94,7 @@ impl Cluster {
     /// # Errors
     /// Neither is there, or it can't be used: says why.
     pub async fn find(context: Option<&str>) -> Result<Self, String> {
-        let mut config = match context {
+        let config = match context {
             None => kube::Config::infer().await.map_err(|error| chain(&error))?,
             Some(context) => {
                 let options = kube::config::KubeConfigOptions {
@@ -105,6 +105,19 @@ impl Cluster {
                 config.map_err(|error| chain(&error))?
             }
         };
+        Self::of(config)
+    }
+
+    /// The cluster at a URL, that asks nobody who he is.
+    ///
+    /// # Errors
+    /// It is no URL.
+    pub fn at(url: &str) -> Result<Self, String> {
+        let url = url.parse().map_err(|error| format!("{url} is no URL: {error}"))?;
+        Self::of(kube::Config::new(url))
+    }
+
+    fn of(mut config: kube::Config) -> Result<Self, String> {
         // Whoever asks knows best how long to wait, and what else to do meanwhile.
         config.default_retry = false;
         config.connect_timeout = Some(Duration::from_secs(10));

@@ -61,6 +61,9 @@ const OPEN: u32 = 290;
 /// Bookmarks come about once a minute.
 const SILENCE: Duration = Duration::from_secs(100);
 
+/// A watch that lived so long was well.
+const LIVED: Duration = Duration::from_secs(1);
+
 /// The longest event of a watch: more than a cluster stores of one object.
 const LONGEST: usize = 16 << 20;
 
@@ -117,6 +120,7 @@ pub async fn watch(cluster: Cluster, what: Watch, tell: mpsc::Sender<(Watch, See
         what,
         tell,
         revision: None,
+        alive: None,
         backoff: Backoff::new(),
         chance: Chance::new(seed),
     };
@@ -133,6 +137,8 @@ struct Follower {
     tell: mpsc::Sender<(Watch, Seen)>,
     /// The revision to go on from; none when all is to be listed.
     revision: Option<String>,
+    /// Since when it follows; none while it does not.
+    alive: Option<Instant>,
     backoff: Backoff,
     chance: Chance,
 }
@@ -144,17 +150,18 @@ impl Follower {
 
     /// A list where one is needed, and a watch to its end; after a failure the wait that it asks for.
     async fn round(&mut self) -> Result<(), Unheard> {
-        let began = Instant::now();
+        self.alive = None;
         let ended = match self.revision.clone() {
             None => self.list().await?,
             Some(revision) => self.follow(&revision).await?,
         };
+        // A list or watch that ends at once, again and again, must not become a flood.
+        let lived = self.alive.is_some_and(|it| it.elapsed() > LIVED);
+        if lived {
+            self.backoff.reset();
+        }
         let wait = match ended {
-            Ok(()) if self.revision.is_some() && began.elapsed() > Duration::from_secs(1) => {
-                self.backoff.reset();
-                return Ok(());
-            }
-            // A watch that ends at once, again and again, must not become a flood.
+            Ok(()) if lived => return Ok(()),
             Ok(()) => self.wait().min(Duration::from_secs(5)),
             Err(ClusterError::Gone(message)) => {
                 tracing::debug!(
@@ -175,7 +182,12 @@ impl Follower {
                     }
                     _ => self.wait(),
                 };
-                if !matches!(error, ClusterError::Unreachable(_) | ClusterError::Timeout(_)) {
+                // What is only busy or away goes on from where it was.
+                let away = matches!(
+                    error,
+                    ClusterError::Busy { .. } | ClusterError::Unreachable(_) | ClusterError::Timeout(_)
+                );
+                if !away {
                     self.revision = None;
                 }
                 self.tell(Seen::Broken(error)).await?;
@@ -221,8 +233,6 @@ impl Follower {
                     };
                     self.revision = Some(revision);
                     self.tell(Seen::Listed(named)).await?;
-                    // On at once.
-                    self.backoff.reset();
                     let revision = self.revision.clone().unwrap_or_default();
                     return self.follow(&revision).await;
                 }
@@ -255,6 +265,7 @@ impl Follower {
             Ok(response) => Lines::new(response.into_body(), LONGEST),
             Err(error) => return Ok(Err(error)),
         };
+        self.alive = Some(Instant::now());
         self.tell(Seen::Alive).await?;
         loop {
             let line = match timeout(SILENCE, lines.next()).await {
