@@ -8,6 +8,7 @@ mod events;
 mod gateway;
 mod heartbeats;
 mod kit;
+mod kube_agent;
 mod placement;
 mod probes;
 mod restart;
@@ -44,6 +45,8 @@ enum Which {
     Heartbeats,
     /// Many readers of the event stream, and many events (O14).
     Events,
+    /// Memory and CPU of watching a cluster of 10,000 pods (O15).
+    KubeAgent,
     /// Decisions over a thousand nodes and ten thousand replicas (S10).
     Placement,
     /// Single transitions a second on SQLite and PostgreSQL (S1).
@@ -63,6 +66,7 @@ const ALL: &[Bench] = &[
     (Which::Containers, containers::run),
     (Which::Heartbeats, heartbeats::run),
     (Which::Events, events::run),
+    (Which::KubeAgent, kube_agent::run),
     (Which::Placement, placement::run),
     (Which::Store, store::run),
 ];
