@@ -107,6 +107,8 @@ pub struct Known<'a> {
     pub leaving: &'a [Leaving],
     /// How objects of other kinds are: kind, namespace, name.
     pub others: &'a [(Named, Other)],
+    /// It is to be applied or deleted, and that was not tried yet.
+    pub awaited: bool,
     /// It was applied just now: what is not seen yet may be on its way.
     pub fresh: bool,
     /// It is to be deleted.
@@ -153,9 +155,19 @@ pub fn health(
         }
         draft.gaps(gaps, part);
     }
-    let missing = known.wanted.iter().filter(|it| !parts.contains(it) && !world.is_here(it));
+    let missing = known.wanted.iter().filter(|it| !parts.contains(it));
     for part in missing.filter(|_| !known.deleting) {
-        draft.missing(gaps, part, known.fresh);
+        if world.is_here(part) {
+            if world.object_of(part) != Some(id) {
+                draft.another_s(part);
+            }
+        } else {
+            draft.missing(gaps, part, known.fresh || known.awaited);
+        }
+    }
+    if known.awaited {
+        draft.at_least(Status::Degraded);
+        draft.conditions.insert(PROGRESSING.to_owned());
     }
     for applied in known.applied {
         if let Some(error) = &applied.error {
@@ -241,6 +253,15 @@ impl Draft {
             let namespace = (!part.namespace.is_empty()).then(|| part.namespace.clone());
             self.name(kind.as_str(), "*", namespace, false, &format!("unknown: {why}"));
         }
+    }
+
+    /// It bears the label of another deployment object: the one before, until this one is applied.
+    fn another_s(&mut self, part: &Part) {
+        let namespace = (!part.namespace.is_empty()).then(|| part.namespace.clone());
+        self.at_least(Status::Degraded);
+        self.conditions.insert(PROGRESSING.to_owned());
+        let says = "it is still that of another deployment object";
+        self.name(part.kind.as_str(), &part.name, namespace, false, says);
     }
 
     fn missing(&mut self, gaps: &Gaps, part: &Part, fresh: bool) {

@@ -108,14 +108,15 @@ impl Applier {
                 namespace: &namespace,
                 namespaces: &namespaces,
             };
-            if work.due <= now {
+            let due = work.due <= now;
+            if due {
                 let done = match mode {
                     Mode::Apply => self.apply(&order, wanted.deleting, &mut work).await,
                     Mode::Observe => self.find(&order, wanted.deleting, &mut work).await,
                 };
                 self.after(wanted, done, &mut work);
             }
-            if work.look <= now || work.due > now {
+            if due || work.look <= now {
                 self.look(&order, wanted, &mut work).await;
             }
         } else {

@@ -52,6 +52,8 @@ struct Object {
     applied: Vec<Applied>,
     leaving: Vec<Leaving>,
     others: Vec<(Named, Other)>,
+    /// It is to be applied, and was not yet.
+    awaited: bool,
     fresh_until: Option<Time>,
     told: Option<Health>,
     judged: Option<Time>,
@@ -270,8 +272,9 @@ impl Brain {
         self.dirty.extend(self.objects.keys().cloned());
     }
 
-    /// Takes in what the agent is to look after, whole. What is not named any more is forgotten.
-    pub fn wanted(&mut self, all: &[Wanted]) {
+    /// Takes in what the agent is to look after, whole, and whether it is applied. What is not named any more is
+    /// forgotten.
+    pub fn wanted(&mut self, all: &[Wanted], applied: bool) {
         let ids: BTreeSet<&str> = all.iter().map(|it| it.id.as_str()).collect();
         let gone: Vec<String> =
             self.objects.keys().filter(|it| !ids.contains(it.as_str())).cloned().collect();
@@ -284,7 +287,8 @@ impl Brain {
             if self.objects.contains_key(&wanted.id) {
                 continue;
             }
-            let mut object = Object { deleting: wanted.deleting, ..Object::default() };
+            let awaited = applied && wanted.manifests.is_ok();
+            let mut object = Object { deleting: wanted.deleting, awaited, ..Object::default() };
             match &wanted.manifests {
                 Err(why) => object.wrong = Some(why.clone()),
                 Ok(_) if wanted.deleting => {}
@@ -305,6 +309,9 @@ impl Brain {
     /// Takes in how applying, deleting, and looking after objects of other kinds went.
     pub fn applied(&mut self, id: &str, outcome: Outcome, at: Time) {
         let Some(object) = self.objects.get_mut(id) else { return };
+        if outcome.applied.is_some() || outcome.leaving.is_some() {
+            object.awaited = false;
+        }
         if let Some(applied) = outcome.applied {
             let until = at.since(Time::ZERO) + std::time::Duration::from_secs(FRESH_SECS);
             if object.fresh_until.is_none() || applied != object.applied {
@@ -378,6 +385,7 @@ impl Brain {
             applied: &object.applied,
             leaving: &object.leaving,
             others: &object.others,
+            awaited: object.awaited,
             fresh: object.fresh_until.is_some_and(|it| at < it),
             deleting: object.deleting,
             wrong: object.wrong.as_deref(),

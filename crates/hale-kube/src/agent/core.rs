@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{Shared, Told, brain::Brain};
+use super::{Mode, Shared, Told, brain::Brain};
 use crate::{
     cluster::{Seen, Watch},
     health,
@@ -47,7 +47,7 @@ pub(super) async fn run(
             changed = desired.changed() => {
                 if changed.is_ok() {
                     let wanted = Arc::clone(&desired.borrow_and_update());
-                    core.brain.wanted(&wanted.objects);
+                    core.brain.wanted(&wanted.objects, wanted.mode == Mode::Apply);
                     let ids = wanted.objects.iter().map(|it| it.id.as_str()).collect();
                     core.shared.outbox.keep_only(&ids);
                     core.all_told = Instant::now();

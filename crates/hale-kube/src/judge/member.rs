@@ -55,6 +55,12 @@ impl World {
         self.meta(&part.key()).is_some()
     }
 
+    /// The deployment object that something belongs to.
+    #[must_use]
+    pub fn object_of(&self, part: &Part) -> Option<&str> {
+        self.belongs(&part.key())
+    }
+
     /// The top-level parts of a deployment object: the highest in each chain of controllers that is not another
     /// object's.
     #[must_use]
@@ -87,13 +93,16 @@ impl World {
 
     /// The deployment object that something belongs to, by itself or by what is above it.
     fn belongs(&self, key: &Key) -> Option<&str> {
-        let (mut key, mut meta) = (key, self.meta(key)?);
+        let (key, mut meta) = (key, self.meta(key)?);
+        if let Some(id) = self.label(key, meta) {
+            return Some(id);
+        }
         for _ in 0..LONGEST_CHAIN {
-            if let Some(id) = self.label(key, meta) {
+            let (above, workload) = self.controller(meta)?;
+            if let Some(id) = self.label(above, &workload.meta) {
                 return Some(id);
             }
-            let (above, workload) = self.controller(meta)?;
-            (key, meta) = (above, &workload.meta);
+            meta = &workload.meta;
         }
         None
     }

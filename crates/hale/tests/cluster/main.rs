@@ -19,6 +19,7 @@ mod events;
 mod flows;
 mod gateways;
 mod kube;
+mod kube_agent;
 #[path = "../common/load.rs"]
 mod load;
 mod netns;
