@@ -123,7 +123,7 @@ codes! {
     Conflict = "conflict", 409, "changed meanwhile";
     /// It makes no sense for this thing, or not now.
     NotApplicable = "not_applicable", 409, "not applicable";
-    /// The body is above 1 MiB.
+    /// The body is above 1 MiB; of manifests and diagnostics, above 8 MiB.
     BodyTooLarge = "body_too_large", 413, "the body is too large";
     /// The body is not JSON.
     UnsupportedMediaType = "unsupported_media_type", 415, "the body must be JSON";

@@ -133,6 +133,24 @@ fn decided(data: &EventData) -> String {
             it.nodes,
             seconds(it.held_seconds)
         ),
+        other => deployed(other),
+    }
+}
+
+/// What is told of deployments in clusters.
+fn deployed(data: &EventData) -> String {
+    match data {
+        EventData::DeploymentDegraded(it)
+        | EventData::DeploymentFailing(it)
+        | EventData::DeploymentRecovered(it) => {
+            format!("{} in {}: {}", it.to, it.agent, it.reason)
+        }
+        EventData::DiagnosticsCompleted(it) => {
+            let of = it.deployment_object_id.as_ref().or(it.replica.as_ref());
+            let of = of.map(|it| format!(" of {it}")).unwrap_or_default();
+            let why = it.error.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+            format!("diagnostics{of} for {} {}{why}", it.requested_by, it.status.as_str())
+        }
         // The others are above; a new one at least says its name.
         other => other.kind().to_owned(),
     }

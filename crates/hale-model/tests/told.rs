@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hale_model::{
     Exit, Phase, ProbeKind, Reason, Status,
-    cluster::{NodeCondition, PlacementCause},
+    cluster::{DiagnosticsStatus, NodeCondition, PlacementCause},
     event::*,
     status::{
         ExitStatus, HoldStatus, NodeStatus, Overview, ProbeStatus, ReplicaStatus, TargetStatus,
@@ -233,7 +233,35 @@ fn decided() -> Vec<EventData> {
         EventData::NodeDrained(NodeDrained {}),
         EventData::ClusterBraked(ClusterBraked { silent: 6, nodes: 10 }),
         EventData::ClusterBrakeReleased(ClusterBrakeReleased { silent: 5, nodes: 10, held_seconds: 31.5 }),
+        EventData::DeploymentDegraded(deployment(Status::Degraded)),
+        EventData::DeploymentFailing(deployment(Status::Failing)),
+        EventData::DeploymentRecovered(deployment(Status::Healthy)),
+        EventData::DiagnosticsCompleted(DiagnosticsCompleted {
+            request_id: "r1".into(),
+            deployment_object_id: Some("o1".into()),
+            replica: None,
+            agent_id: "a1".into(),
+            requested_by: "ann".into(),
+            status: DiagnosticsStatus::Failed,
+            error: Some("diagnostics_disabled".into()),
+        }),
     ]
+}
+
+fn deployment(to: Status) -> DeploymentChanged {
+    DeploymentChanged {
+        stack: "shop".into(),
+        stack_id: "s1".into(),
+        deployment_object_id: "o1".into(),
+        agent: "eu-1".into(),
+        agent_id: "a1".into(),
+        from: Some(Status::Healthy),
+        to,
+        pods_ready: 1,
+        pods_total: 3,
+        conditions: ["CrashLoopBackOff".to_owned()].into(),
+        reason: "1/3 pods ready, CrashLoopBackOff".into(),
+    }
 }
 
 #[test]

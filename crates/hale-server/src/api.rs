@@ -49,6 +49,8 @@ pub struct Parts {
     pub tokens: TokenSet,
     /// Who is told of events by webhooks; `None`: nobody can be.
     pub webhooks: Option<Book>,
+    /// What sees to Kubernetes; `None`: nothing does.
+    pub kube: Option<crate::kube::Kube>,
     /// Whether it is served on a loopback address, so that the `Host` header must name this machine (S25).
     pub loopback: bool,
     /// Cancelled when serving is to end: streams end then.

@@ -13,6 +13,7 @@ mod explain;
 mod guard;
 mod host;
 mod idempotency;
+pub mod kube;
 mod list;
 pub mod metrics;
 mod openapi;

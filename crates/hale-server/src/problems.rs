@@ -167,10 +167,15 @@ pub(crate) async fn json<T: DeserializeOwned + Default>(request: Request) -> Ans
 }
 
 pub(crate) async fn read(body: Body) -> Answer<bytes::Bytes> {
-    match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await {
+    read_at_most(body, MAX_BODY).await
+}
+
+/// A body of at most so many bytes.
+pub(crate) async fn read_at_most(body: Body, most: usize) -> Answer<bytes::Bytes> {
+    match tokio::time::timeout(BODY_TIME, to_bytes(body, most)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if innermost(&error).contains("length limit") => {
-            Err(Refusal::new(Code::BodyTooLarge, format!("at most {MAX_BODY} bytes are taken")))
+            Err(Refusal::new(Code::BodyTooLarge, format!("at most {most} bytes are taken")))
         }
         Ok(Err(error)) => Err(Refusal::new(Code::BadRequest, innermost(&error))),
         Err(_) => {

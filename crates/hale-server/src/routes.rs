@@ -6,6 +6,7 @@ pub(crate) mod declare;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod health;
+pub(crate) mod kube;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod outcomes;
@@ -44,6 +45,7 @@ pub(crate) fn all(surface: Surface) -> Surface {
     let surface = history(surface);
     let surface = traffic(surface);
     let surface = webhooks::routes(surface);
+    let surface = kube::routes(surface);
     let surface = people(surface);
     let surface = declaring(surface);
     open(surface)

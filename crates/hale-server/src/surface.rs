@@ -56,6 +56,10 @@ impl Route {
         Self::new(Method::POST, path, access, about)
     }
 
+    pub(crate) const fn patch(path: &'static str, access: Access, about: &'static str) -> Self {
+        Self::new(Method::PATCH, path, access, about)
+    }
+
     pub(crate) const fn delete(path: &'static str, access: Access, about: &'static str) -> Self {
         Self::new(Method::DELETE, path, access, about)
     }
@@ -165,6 +169,7 @@ impl Surface {
         let filter = match route.method {
             Method::POST => MethodFilter::POST,
             Method::DELETE => MethodFilter::DELETE,
+            Method::PATCH => MethodFilter::PATCH,
             _ => MethodFilter::GET,
         };
         if let Some(api) = &self.api {

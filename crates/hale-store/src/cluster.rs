@@ -6,8 +6,9 @@
 
 use hale_model::{
     cluster::{
-        ClusterRecord, NodeRecord, ObservedRecord, OrderRecord, PlacementRecord, ServerRecord, SessionRecord,
-        TargetRecord, TokenRecord, WebhookCursor, WebhookRecord, WorkloadRecord,
+        ClusterRecord, DeploymentObjectRecord, DiagnosticsRecord, KubeAgentRecord, KubeSeenRecord,
+        NodeRecord, ObjectHealthRecord, ObservedRecord, OrderRecord, PlacementRecord, ServerRecord,
+        SessionRecord, StackRecord, TargetRecord, TokenRecord, WebhookCursor, WebhookRecord, WorkloadRecord,
     },
     event::NewEvent,
 };
@@ -30,6 +31,12 @@ pub enum Record {
     Token(TokenRecord),
     Webhook(WebhookRecord),
     WebhookCursor(WebhookCursor),
+    Stack(StackRecord),
+    DeploymentObject(DeploymentObjectRecord),
+    KubeAgent(Box<KubeAgentRecord>),
+    KubeSeen(KubeSeenRecord),
+    ObjectHealth(Box<ObjectHealthRecord>),
+    Diagnostics(Box<DiagnosticsRecord>),
 }
 
 /// The kind of a record.
@@ -48,11 +55,17 @@ pub enum Kind {
     Token,
     Webhook,
     WebhookCursor,
+    Stack,
+    DeploymentObject,
+    KubeAgent,
+    KubeSeen,
+    ObjectHealth,
+    Diagnostics,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Cluster,
         Self::Server,
         Self::Workload,
@@ -65,6 +78,12 @@ impl Kind {
         Self::Token,
         Self::Webhook,
         Self::WebhookCursor,
+        Self::Stack,
+        Self::DeploymentObject,
+        Self::KubeAgent,
+        Self::KubeSeen,
+        Self::ObjectHealth,
+        Self::Diagnostics,
     ];
 
     /// The word for it, as it is kept.
@@ -83,7 +102,19 @@ impl Kind {
             Self::Token => "token",
             Self::Webhook => "webhook",
             Self::WebhookCursor => "webhook_cursor",
+            Self::Stack => "stack",
+            Self::DeploymentObject => "deployment_object",
+            Self::KubeAgent => "kube_agent",
+            Self::KubeSeen => "kube_seen",
+            Self::ObjectHealth => "object_health",
+            Self::Diagnostics => "diagnostics",
         }
+    }
+
+    /// Whether a record of this kind may have a large text beside it, which goes with it.
+    #[must_use]
+    pub const fn has_text(self) -> bool {
+        matches!(self, Self::DeploymentObject | Self::Diagnostics)
     }
 
     /// `None`: a newer hale has kinds that this one does not.
@@ -126,6 +157,14 @@ impl Record {
             Self::Token(it) => Key::new(Kind::Token, &it.id),
             Self::Webhook(it) => Key::new(Kind::Webhook, &it.name),
             Self::WebhookCursor(it) => Key::new(Kind::WebhookCursor, &it.name),
+            Self::Stack(it) => Key::new(Kind::Stack, &it.name),
+            Self::DeploymentObject(it) => Key::new(Kind::DeploymentObject, &it.id),
+            Self::KubeAgent(it) => Key::new(Kind::KubeAgent, &it.name),
+            Self::KubeSeen(it) => Key::new(Kind::KubeSeen, &it.agent_id),
+            Self::ObjectHealth(it) => {
+                Key::new(Kind::ObjectHealth, format!("{}/{}", it.object_id, it.agent_id))
+            }
+            Self::Diagnostics(it) => Key::new(Kind::Diagnostics, &it.id),
         }
     }
 }
@@ -146,6 +185,12 @@ impl Record {
             Self::Token(it) => to_text(it),
             Self::Webhook(it) => to_text(it),
             Self::WebhookCursor(it) => to_text(it),
+            Self::Stack(it) => to_text(it),
+            Self::DeploymentObject(it) => to_text(it),
+            Self::KubeAgent(it) => to_text(it),
+            Self::KubeSeen(it) => to_text(it),
+            Self::ObjectHealth(it) => to_text(it),
+            Self::Diagnostics(it) => to_text(it),
         }
     }
 
@@ -165,6 +210,12 @@ impl Record {
             Kind::Token => Self::Token(from_str(text)?),
             Kind::Webhook => Self::Webhook(from_str(text)?),
             Kind::WebhookCursor => Self::WebhookCursor(from_str(text)?),
+            Kind::Stack => Self::Stack(from_str(text)?),
+            Kind::DeploymentObject => Self::DeploymentObject(from_str(text)?),
+            Kind::KubeAgent => Self::KubeAgent(from_str(text)?),
+            Kind::KubeSeen => Self::KubeSeen(from_str(text)?),
+            Kind::ObjectHealth => Self::ObjectHealth(from_str(text)?),
+            Kind::Diagnostics => Self::Diagnostics(from_str(text)?),
         })
     }
 }
@@ -174,8 +225,10 @@ impl Record {
 pub enum Change {
     /// Takes the place of the record of its key, if there is one.
     Put(Record),
-    /// Takes the record of this key away, if there is one.
+    /// Takes the record of this key away, if there is one, and the text beside it.
     Delete(Key),
+    /// Puts a large text beside the record of this key, in the place of the one before. It is no part of the feed.
+    Text(Key, String),
     /// Appends an event; it gets its id in the commit.
     Event(Box<NewEvent>),
     /// Appends an audit record.

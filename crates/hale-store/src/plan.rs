@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) events: Vec<EventRow>,
     pub(crate) audit: Vec<(u64, AuditRecord)>,
     pub(crate) records: Vec<RecordRow>,
+    /// Large texts; none: it goes.
+    pub(crate) texts: BTreeMap<Key, Option<String>>,
     pub(crate) leases: Vec<LeaseRow>,
     pub(crate) replicas: Vec<ReplicaRecord>,
     pub(crate) removed: Vec<String>,
@@ -80,6 +82,7 @@ impl Plan {
         self.events.is_empty()
             && self.audit.is_empty()
             && self.records.is_empty()
+            && self.texts.is_empty()
             && self.leases.is_empty()
             && self.replicas.is_empty()
             && self.removed.is_empty()
@@ -177,7 +180,13 @@ impl Planner {
         for step in &write.changes {
             match step {
                 Step::Put(key, body) => self.put(key, Some(body), revision),
-                Step::Delete(key) => self.put(key, None, revision),
+                Step::Delete(key) => {
+                    self.put(key, None, revision);
+                    if key.kind.has_text() {
+                        self.plan.texts.insert(key.clone(), None);
+                    }
+                }
+                Step::Text(key, body) => drop(self.plan.texts.insert(key.clone(), Some(body.clone()))),
                 Step::Event(event) => self.event(event),
                 Step::Audit(record) => self.audit(record),
             }

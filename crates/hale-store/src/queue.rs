@@ -67,6 +67,7 @@ pub(crate) struct Prepared {
 pub(crate) enum Step {
     Put(Key, String),
     Delete(Key),
+    Text(Key, String),
     Event(Box<NewEvent>),
     Audit(Box<AuditRecord>),
 }
@@ -83,6 +84,10 @@ impl From<Write> for Prepared {
             Change::Delete(key) => {
                 size += 256;
                 Step::Delete(clean_key(key))
+            }
+            Change::Text(key, body) => {
+                size += body.len() + 256;
+                Step::Text(clean_key(key), clean(&body))
             }
             Change::Event(event) => {
                 size += size_of_event(&event);

@@ -51,6 +51,15 @@ impl Reader {
         ask!(self, it => it.changes(after, limit))
     }
 
+    /// The large texts beside records of a kind, by name.
+    pub(crate) async fn texts(
+        &self,
+        kind: &'static str,
+        names: &[String],
+    ) -> Result<Vec<(String, String)>, sqlx::Error> {
+        ask!(self, it => it.texts(kind, names))
+    }
+
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRecord>, sqlx::Error> {
         ask!(self, it => it.replicas())
     }

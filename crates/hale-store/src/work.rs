@@ -114,7 +114,7 @@ impl Needs {
         match step {
             Step::Put(key, _) | Step::Delete(key) => drop(self.records.insert(key.clone())),
             Step::Event(event) => self.event(event),
-            Step::Audit(_) => {}
+            Step::Audit(_) | Step::Text(..) => {}
         }
     }
 

@@ -185,8 +185,11 @@ impl Client {
         self.post(&path, result).await
     }
 
-    /// Changes part of something. JSON.
-    async fn patch<T: DeserializeOwned>(
+    /// Changes part of something: sends JSON; the answer is JSON.
+    ///
+    /// # Errors
+    /// As every call: see [`ClientError`].
+    pub async fn patch<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &(impl Serialize + Sync),

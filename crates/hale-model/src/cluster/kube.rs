@@ -26,6 +26,16 @@ pub struct StackRecord {
     pub created_by: String,
     /// The number of its newest deployment object; 0: it has had none.
     pub last_sequence: u64,
+    /// Its deployment objects that are kept, oldest first: the last one is current, those before it are superseded.
+    pub objects: Vec<String>,
+}
+
+impl StackRecord {
+    /// The id of its newest deployment object.
+    #[must_use]
+    pub fn current(&self) -> Option<&str> {
+        self.objects.last().map(String::as_str)
+    }
 }
 
 /// One immutable set of manifests (K1). Their text is kept beside it.

@@ -141,11 +141,23 @@ pub enum EventData {
     /// Enough nodes are heard of again.
     #[serde(rename = "dev.hale.cluster.brake_released")]
     ClusterBrakeReleased(ClusterBrakeReleased),
+    /// A deployment object works in part in a cluster.
+    #[serde(rename = "dev.hale.deployment.degraded")]
+    DeploymentDegraded(DeploymentChanged),
+    /// A deployment object does not work in a cluster.
+    #[serde(rename = "dev.hale.deployment.failing")]
+    DeploymentFailing(DeploymentChanged),
+    /// A deployment object of which it was told that it is not well is healthy again.
+    #[serde(rename = "dev.hale.deployment.recovered")]
+    DeploymentRecovered(DeploymentChanged),
+    /// A request for diagnostics has come to its end.
+    #[serde(rename = "dev.hale.diagnostics.completed")]
+    DiagnosticsCompleted(DiagnosticsCompleted),
 }
 
 impl EventData {
     /// Every type of the list, in order.
-    pub const TYPES: [&'static str; 44] = [
+    pub const TYPES: [&'static str; 48] = [
         "dev.hale.replica.starting",
         "dev.hale.replica.running",
         "dev.hale.replica.ready",
@@ -190,6 +202,10 @@ impl EventData {
         "dev.hale.node.drained",
         "dev.hale.cluster.braked",
         "dev.hale.cluster.brake_released",
+        "dev.hale.deployment.degraded",
+        "dev.hale.deployment.failing",
+        "dev.hale.deployment.recovered",
+        "dev.hale.diagnostics.completed",
     ];
 
     /// What happened and why in one line for people; who and when stand beside it.
@@ -246,6 +262,10 @@ impl EventData {
             Self::NodeDrained(_) => "dev.hale.node.drained",
             Self::ClusterBraked(_) => "dev.hale.cluster.braked",
             Self::ClusterBrakeReleased(_) => "dev.hale.cluster.brake_released",
+            Self::DeploymentDegraded(_) => "dev.hale.deployment.degraded",
+            Self::DeploymentFailing(_) => "dev.hale.deployment.failing",
+            Self::DeploymentRecovered(_) => "dev.hale.deployment.recovered",
+            Self::DiagnosticsCompleted(_) => "dev.hale.diagnostics.completed",
         }
     }
 
@@ -286,7 +306,9 @@ impl EventData {
             | Self::WorkloadUpdated(_)
             | Self::NodeReady(_)
             | Self::NodeDrained(_)
-            | Self::ClusterBrakeReleased(_) => Severity::Info,
+            | Self::ClusterBrakeReleased(_)
+            | Self::DeploymentRecovered(_)
+            | Self::DiagnosticsCompleted(_) => Severity::Info,
             Self::ReplicaNotReady(_)
             | Self::ReplicaExited(_)
             | Self::ReplicaRestarting(_)
@@ -297,13 +319,15 @@ impl EventData {
             | Self::ReplicaProberError(_)
             | Self::ReplicaOutOfMemory(_)
             | Self::ReplicaWarning(_)
-            | Self::NodeObserverSuspect(_) => Severity::Warning,
+            | Self::NodeObserverSuspect(_)
+            | Self::DeploymentDegraded(_) => Severity::Warning,
             Self::ReplicaUnhealthy(_)
             | Self::TargetProbeFailed(_)
             | Self::ReplicaUnplaceable(_)
             | Self::WorkloadRolledBack(_)
             | Self::WorkloadUpdateStalled(_)
-            | Self::NodeLost(_) => Severity::Error,
+            | Self::NodeLost(_)
+            | Self::DeploymentFailing(_) => Severity::Error,
             Self::ReplicaFailed(_) | Self::ReplicaStopFailed(_) | Self::ClusterBraked(_) => {
                 Severity::Critical
             }
@@ -357,7 +381,11 @@ impl EventData {
             | Self::NodeReady(_)
             | Self::NodeDrained(_)
             | Self::ClusterBraked(_)
-            | Self::ClusterBrakeReleased(_) => None,
+            | Self::ClusterBrakeReleased(_)
+            | Self::DeploymentDegraded(_)
+            | Self::DeploymentFailing(_)
+            | Self::DeploymentRecovered(_)
+            | Self::DiagnosticsCompleted(_) => None,
         }
     }
 }

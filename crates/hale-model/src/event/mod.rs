@@ -5,11 +5,13 @@
 
 mod cluster;
 mod data;
+mod kube;
 mod node;
 mod replica;
 
 pub use cluster::*;
 pub use data::EventData;
+pub use kube::*;
 pub use node::*;
 pub use replica::*;
 

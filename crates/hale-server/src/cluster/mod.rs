@@ -6,7 +6,7 @@
 //! request is taken by any of them, too ([`control`], [`desired`]).
 
 mod around;
-mod clock;
+pub(crate) mod clock;
 mod control;
 mod controller;
 pub mod counters;

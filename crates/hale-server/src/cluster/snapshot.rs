@@ -4,6 +4,10 @@
 //! large ones, placements and observations, are kept in pages of generations, so that a change copies a page and not
 //! a hundred thousand entries.
 
+mod kube;
+
+pub use kube::Records as KubeRecords;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -135,6 +139,8 @@ pub struct Snapshot {
     pub webhooks: Named<WebhookRecord>,
     /// How far webhooks are, by name.
     pub cursors: Named<WebhookCursor>,
+    /// What is kept of Kubernetes.
+    pub kube: kube::Records,
     by_node: Index,
     by_workload: Index,
 }
@@ -205,6 +211,7 @@ impl Snapshot {
             Kind::Token => of(&self.tokens, &key.name),
             Kind::Webhook => of(&self.webhooks, &key.name),
             Kind::WebhookCursor => of(&self.cursors, &key.name),
+            _ => self.kube.revision_of(key),
         }
     }
 
@@ -294,6 +301,7 @@ impl Snapshot {
             }
             Kind::Webhook => drop(named!(webhooks, Webhook)),
             Kind::WebhookCursor => drop(named!(cursors, WebhookCursor)),
+            _ => self.kube.change(&name, change),
         }
     }
 
@@ -388,7 +396,7 @@ impl Snapshot {
     }
 }
 
-fn put<T>(map: &mut Named<T>, name: &Arc<str>, kept: Option<Kept<T>>) -> Option<Kept<T>> {
+pub(super) fn put<T>(map: &mut Named<T>, name: &Arc<str>, kept: Option<Kept<T>>) -> Option<Kept<T>> {
     let map = Arc::make_mut(map);
     match kept {
         Some(kept) => map.insert(Arc::clone(name), kept),

@@ -237,6 +237,11 @@ impl Hale {
             Some(cluster) => Arc::new(cluster.clone()),
             None => Arc::clone(&node) as _,
         };
+        let kube = cluster.as_ref().map(|cluster| {
+            let mut metrics = prometheus_client::registry::Registry::default();
+            let options = hale_server::kube::Options::default();
+            hale_server::kube::start(cluster, store.clone(), options, &mut metrics, end.clone())
+        });
         let router = hale_server::router(Parts {
             control,
             cluster: cluster.clone(),
@@ -246,6 +251,7 @@ impl Hale {
             probing: None,
             tokens: tokens.clone(),
             webhooks: None,
+            kube,
             loopback: true,
             end: end.clone(),
         });

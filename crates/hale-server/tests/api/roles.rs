@@ -9,6 +9,33 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("GET", "/", OPEN),
     ("GET", "/api", OPEN),
     ("POST", "/api/v1/apply", ADMIN),
+    ("GET", "/api/v1/agents", SEE),
+    ("POST", "/api/v1/agents/register", &[Role::Agent]),
+    ("GET", "/api/v1/agents/{id}", SEE),
+    ("PATCH", "/api/v1/agents/{id}", ADMIN),
+    ("DELETE", "/api/v1/agents/{id}", ADMIN),
+    ("GET", "/api/v1/agents/{id}/desired", SEE),
+    ("GET", "/api/v1/agents/{id}/diagnostics/pending", SEE),
+    ("GET", "/api/v1/agents/{id}/health-status", SEE),
+    ("PATCH", "/api/v1/agents/{id}/health-status", NOBODY),
+    ("GET", "/api/v1/agents/{id}/stream", NOBODY),
+    ("GET", "/api/v1/deployment-objects/{id}", SEE),
+    ("DELETE", "/api/v1/deployment-objects/{id}", ADMIN),
+    ("POST", "/api/v1/deployment-objects/{id}/diagnostics", ACT),
+    ("GET", "/api/v1/deployment-objects/{id}/health", SEE),
+    ("GET", "/api/v1/deployment-objects/{id}/history", SEE),
+    ("GET", "/api/v1/diagnostics", SEE),
+    ("GET", "/api/v1/diagnostics/{id}", SEE),
+    ("POST", "/api/v1/diagnostics/{id}/claim", NOBODY),
+    ("POST", "/api/v1/diagnostics/{id}/result", NOBODY),
+    ("GET", "/api/v1/stacks", SEE),
+    ("POST", "/api/v1/stacks", ADMIN),
+    ("GET", "/api/v1/stacks/{id}", SEE),
+    ("PATCH", "/api/v1/stacks/{id}", ADMIN),
+    ("DELETE", "/api/v1/stacks/{id}", ADMIN),
+    ("GET", "/api/v1/stacks/{id}/deployment-objects", SEE),
+    ("POST", "/api/v1/stacks/{id}/deployment-objects", ADMIN),
+    ("GET", "/api/v1/stacks/{id}/health", SEE),
     ("GET", "/api/v1/audit", ADMIN),
     ("GET", "/api/v1/events", SEE),
     ("GET", "/api/v1/explain/{name}", SEE),
@@ -57,6 +84,8 @@ const FOLLOW: &[Role] = &[Role::Admin, Role::Operator, Role::Viewer, Role::Gatew
 const SEE: &[Role] = &[Role::Admin, Role::Operator, Role::Viewer];
 const ACT: &[Role] = &[Role::Admin, Role::Operator];
 const ADMIN: &[Role] = &[Role::Admin];
+/// An agent gets in where the thing is its own, which `nothing-here` never is (K14).
+const NOBODY: &[Role] = &[];
 
 /// What the door says, if it says anything: 401 or 403.
 async fn door(hale: &Hale, method: &str, path: &str, role: Option<Role>) -> Option<u16> {

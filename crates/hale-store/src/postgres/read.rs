@@ -105,6 +105,25 @@ impl Reader {
         self.ask(|pool| changes(pool, after, limit)).await
     }
 
+    /// The large texts beside records of a kind, by name.
+    pub(crate) async fn texts(
+        &self,
+        kind: &'static str,
+        names: &[String],
+    ) -> Result<Vec<(String, String)>, sqlx::Error> {
+        let ask = |pool: PgPool| {
+            let names = names.to_vec();
+            async move {
+                sqlx::query_as("SELECT name, body FROM texts WHERE kind = $1 AND name = ANY($2)")
+                    .bind(kind)
+                    .bind(names)
+                    .fetch_all(&pool)
+                    .await
+            }
+        };
+        self.ask(ask).await
+    }
+
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRecord>, sqlx::Error> {
         let records: Vec<String> = self
             .ask(|pool| async move {

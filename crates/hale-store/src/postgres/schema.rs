@@ -8,7 +8,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::StoreError;
 
 /// The steps from one schema to the next; the number of a schema is how many of them it took.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001-first.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001-first.sql"),
+    include_str!("../../migrations/postgres/0002-texts.sql"),
+];
 
 /// Names the lock: `hale` in ASCII.
 const LOCK: i64 = 0x6861_6c65;

@@ -18,6 +18,11 @@ const PUT_RECORDS: &str = "INSERT INTO records (kind, name, revision, at, body) 
      SELECT kind, name, revision, $4, body \
      FROM unnest($1::text[], $2::text[], $3::bigint[], $5::text[]) AS new (kind, name, revision, body) \
      ON CONFLICT (kind, name) DO UPDATE SET revision = excluded.revision, at = excluded.at, body = excluded.body";
+const PUT_TEXTS: &str = "INSERT INTO texts (kind, name, body) \
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) \
+     ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body";
+const REMOVE_TEXTS: &str = "DELETE FROM texts WHERE (kind, name) IN \
+     (SELECT * FROM unnest($1::text[], $2::text[]))";
 const PUT_LEASES: &str = "INSERT INTO leases (name, holder, number, until_at) \
      SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONFLICT (name) \
      DO UPDATE SET holder = excluded.holder, number = excluded.number, until_at = excluded.until_at";
@@ -81,6 +86,7 @@ pub(super) async fn all(
     events(connection, plan).await?;
     audit(connection, plan).await?;
     records(connection, plan).await?;
+    texts(connection, plan).await?;
     leases(connection, plan).await?;
     if !plan.removed.is_empty() {
         for statement in REMOVE {
@@ -152,6 +158,27 @@ async fn records(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx:
         .execute(connection)
         .await
         .map(drop)
+}
+
+async fn texts(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+    let put: Vec<_> = plan.texts.iter().filter(|it| it.1.is_some()).collect();
+    if !put.is_empty() {
+        sqlx::query(PUT_TEXTS)
+            .bind(column(&put, |it| it.0.kind.as_str()))
+            .bind(column(&put, |it| it.0.name.as_str()))
+            .bind(column(&put, |it| it.1.as_deref()))
+            .execute(&mut *connection)
+            .await?;
+    }
+    let removed: Vec<_> = plan.texts.iter().filter(|it| it.1.is_none()).map(|it| it.0).collect();
+    if !removed.is_empty() {
+        sqlx::query(REMOVE_TEXTS)
+            .bind(column(&removed, |it| it.kind.as_str()))
+            .bind(column(&removed, |it| it.name.as_str()))
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn leases(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {

@@ -104,6 +104,21 @@ impl Reader {
         Ok(rows::changes(rows, &numbers, after.is_none(), limit))
     }
 
+    /// The large texts beside records of a kind, by name.
+    pub(crate) async fn texts(
+        &self,
+        kind: &'static str,
+        names: &[String],
+    ) -> Result<Vec<(String, String)>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT name, body FROM texts WHERE kind = $1 AND name IN (SELECT value FROM json_each($2))",
+        )
+        .bind(kind)
+        .bind(serde_json::json!(names).to_string())
+        .fetch_all(&self.pool)
+        .await
+    }
+
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRecord>, sqlx::Error> {
         let records: Vec<String> =
             sqlx::query_scalar("SELECT record FROM replicas ORDER BY name").fetch_all(&self.pool).await?;

@@ -13,6 +13,7 @@ use crate::StoreError;
 pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001-first.sql"),
     include_str!("../../migrations/sqlite/0002-records.sql"),
+    include_str!("../../migrations/sqlite/0003-texts.sql"),
 ];
 
 /// How every connection is made.
@@ -115,7 +116,7 @@ mod tests {
             .unwrap();
         old.close().await.unwrap();
 
-        let newer = [MIGRATIONS[0], MIGRATIONS[1], "ALTER TABLE audit ADD COLUMN more TEXT;"];
+        let newer = [MIGRATIONS, &["ALTER TABLE audit ADD COLUMN more TEXT;"]].concat();
         let mut migrated = open(&path, &newer).await.unwrap();
         let by: String = sqlx::query_scalar("SELECT by FROM audit WHERE more IS NULL")
             .fetch_one(&mut migrated)
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(by, "me");
         migrated.close().await.unwrap();
 
-        let copy = dir.path().join("hale.db.schema-2");
+        let copy = dir.path().join(format!("hale.db.schema-{}", MIGRATIONS.len()));
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         let mut copy = open(&copy, MIGRATIONS).await.unwrap();
         let by: String = sqlx::query_scalar("SELECT by FROM audit").fetch_one(&mut copy).await.unwrap();
@@ -155,10 +156,10 @@ mod tests {
     async fn a_newer_schema_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hale.db");
-        let newer = [MIGRATIONS[0], MIGRATIONS[1], "CREATE TABLE later (id INTEGER);"];
+        let newer = [MIGRATIONS, &["CREATE TABLE later (id INTEGER);"]].concat();
         open(&path, &newer).await.unwrap().close().await.unwrap();
         let error = open(&path, MIGRATIONS).await.unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 3, known: 2, .. }), "{error}");
+        assert!(matches!(error, StoreError::NewerSchema { found: 4, known: 3, .. }), "{error}");
         open(&path, &newer).await.unwrap();
     }
 
@@ -167,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hale.db");
         open(&path, MIGRATIONS).await.unwrap().close().await.unwrap();
-        let broken = [MIGRATIONS[0], MIGRATIONS[1], "CREATE TABLE later (id INTEGER); NOT SQL;"];
+        let broken = [MIGRATIONS, &["CREATE TABLE later (id INTEGER); NOT SQL;"]].concat();
         assert!(open(&path, &broken).await.is_err());
         let mut same = open(&path, MIGRATIONS).await.unwrap();
         let later: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = 'later'")

@@ -18,6 +18,10 @@ const INSERT_AUDIT: &str = "INSERT INTO audit (id, at, by, action, subject, deta
 const PUT_RECORDS: &str = "INSERT INTO records (kind, name, revision, at, body) \
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1) WHERE true \
      ON CONFLICT (kind, name) DO UPDATE SET revision = excluded.revision, at = excluded.at, body = excluded.body";
+const PUT_TEXTS: &str = "INSERT OR REPLACE INTO texts (kind, name, body) \
+     SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)";
+const REMOVE_TEXTS: &str = "DELETE FROM texts WHERE (kind, name) IN \
+     (SELECT value ->> 0, value ->> 1 FROM json_each($1))";
 const PUT_LEASES: &str = "INSERT OR REPLACE INTO leases (name, holder, number, until_at) \
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1)";
 const REMOVE_REPLICAS: &str = "DELETE FROM replicas WHERE name IN (SELECT value FROM json_each($1))";
@@ -62,10 +66,12 @@ pub(super) const MANY_RUNS: &str = "DELETE FROM outcome_runs WHERE subject = $1 
 /// All of a batch.
 pub(super) async fn all(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), sqlx::Error> {
     let removed: Vec<Value> = plan.removed.iter().map(|name| json!(name)).collect();
-    let statements: [(&'static str, Vec<Value>); 10] = [
+    let statements: [(&'static str, Vec<Value>); 12] = [
         (INSERT_EVENTS, events(plan)),
         (INSERT_AUDIT, audit(plan)),
         (PUT_RECORDS, records(plan)),
+        (PUT_TEXTS, texts(plan, true)),
+        (REMOVE_TEXTS, texts(plan, false)),
         (PUT_LEASES, leases(plan)),
         (REMOVE_REPLICAS, removed.clone()),
         (REMOVE_OUTCOMES, removed.clone()),
@@ -108,6 +114,12 @@ fn audit(plan: &Plan) -> Vec<Value> {
 fn records(plan: &Plan) -> Vec<Value> {
     let rows = plan.records.iter();
     rows.map(|it| json!([it.key.kind.as_str(), it.key.name, it.revision, plan.now, it.body])).collect()
+}
+
+/// Those to put, or those to remove.
+fn texts(plan: &Plan, put: bool) -> Vec<Value> {
+    let rows = plan.texts.iter().filter(|(_, body)| body.is_some() == put);
+    rows.map(|(key, body)| json!([key.kind.as_str(), key.name, body])).collect()
 }
 
 fn leases(plan: &Plan) -> Vec<Value> {

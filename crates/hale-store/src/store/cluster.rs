@@ -62,6 +62,15 @@ impl Store {
         self.reader.changes(Some(after), limit).await.map_err(StoreError::database("be read"))
     }
 
+    /// The large texts beside records of a kind, by name; of a record that has none, or is not there, none.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn texts(&self, kind: Kind, names: &[String]) -> Result<HashMap<String, String>, StoreError> {
+        let texts = self.reader.texts(kind.as_str(), names).await.map_err(StoreError::database("be read"))?;
+        Ok(texts.into_iter().collect())
+    }
+
     /// The newest revision known here.
     #[must_use]
     pub fn revision(&self) -> u64 {

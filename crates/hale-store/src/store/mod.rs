@@ -3,6 +3,7 @@
 mod cluster;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -25,7 +26,7 @@ use tokio::{
 
 use crate::{
     AuditRecord, Counters, ReplicaRecord, StoreError,
-    cluster::{Changes, Committed, Lease, Write, WriteError},
+    cluster::{Changes, Committed, Kind, Lease, Write, WriteError},
     engine::{Batches, Engine},
     history::Probes,
     postgres,

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hale_api::events::EventQuery;
-use hale_model::cluster::{ClusterRecord, ServerRecord, SessionRecord, SessionState};
+use hale_model::cluster::{
+    ClusterRecord, DiagnosticsRecord, DiagnosticsStatus, ServerRecord, SessionRecord, SessionState,
+};
 use hale_store::{
     Store,
     cluster::{Change, Committed, Guard, Key, Kind, Record, Write, WriteError},
@@ -325,5 +327,49 @@ pub(super) async fn a_follower_sees_every_revision_once_and_in_order(db: Db) {
     }
     let seen = tokio::time::timeout(SOON, follower).await.expect("it comes to the end").unwrap();
     assert_eq!(seen, (1..=200).collect::<Vec<u64>>());
+    store.close().await;
+}
+
+pub(super) async fn a_large_text_stands_beside_its_record_and_goes_with_it(db: Db) {
+    let store = db.open().await;
+    let record = Record::Diagnostics(Box::new(DiagnosticsRecord {
+        id: "r1".to_owned(),
+        object_id: Some("o1".to_owned()),
+        replica: None,
+        agent_id: "a1".to_owned(),
+        status: DiagnosticsStatus::Completed,
+        requested_by: "ann".to_owned(),
+        created_at: Timestamp::from_second(1_700_000_000).unwrap(),
+        claimed_at: None,
+        completed_at: None,
+        expires_at: Timestamp::from_second(1_700_003_600).unwrap(),
+        error: None,
+        claims: 1,
+        digest: None,
+    }));
+    let key = record.key();
+    let text = "x\u{e9}\0".repeat(2 << 20);
+    let changes = vec![Change::Put(record.clone()), Change::Text(key.clone(), text.clone())];
+    let guards = vec![Guard::Absent(key.clone())];
+    let committed = store.write(Write { changes, guards: guards.clone() }).await.unwrap();
+    assert_eq!(committed.revision, 1);
+    let names = ["r1".to_owned(), "r2".to_owned()];
+    let read = store.texts(Kind::Diagnostics, &names).await.unwrap();
+    assert_eq!(read.len(), 1);
+    assert!(
+        read["r1"] == text.replace('\0', "\u{fffd}"),
+        "as it was written, but for what no database keeps"
+    );
+    let told = store.changes(0, 10).await.unwrap();
+    assert_eq!(told.records[0].record.as_ref(), Some(&record), "the feed has the record alone");
+
+    // A write whose guard does not hold leaves the text as it was.
+    let changes = vec![Change::Text(key.clone(), "other".to_owned())];
+    assert!(matches!(store.write(Write { changes, guards }).await, Err(WriteError::Conflict { .. })));
+    assert!(store.texts(Kind::Diagnostics, &names).await.unwrap()["r1"].len() > 5);
+    assert!(store.texts(Kind::DeploymentObject, &names).await.unwrap().is_empty(), "by kind");
+
+    store.write(delete(&record)).await.unwrap();
+    assert!(store.texts(Kind::Diagnostics, &names).await.unwrap().is_empty(), "it goes with its record");
     store.close().await;
 }

@@ -60,5 +60,6 @@ contract! {
         many_writers_are_grouped_and_each_gets_its_answer
         events_and_records_of_one_write_come_together_or_not_at_all
         a_raised_epoch_leaves_out_numbers_and_resets_whoever_follows
-        a_follower_sees_every_revision_once_and_in_order;
+        a_follower_sees_every_revision_once_and_in_order
+        a_large_text_stands_beside_its_record_and_goes_with_it;
 }

@@ -61,7 +61,42 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "HALE_EVENT_RETENTION", value_name = "DURATION", default_value = "720h", value_parser = parse_duration)]
     pub(crate) event_retention: Duration,
     #[command(flatten)]
+    pub(crate) diagnostics: DiagnosticsArgs,
+    #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
+}
+
+/// How long diagnostics are kept (K9).
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DiagnosticsArgs {
+    /// Requests for diagnostics and their results are told for so long.
+    #[arg(
+        long = "diagnostics-retention",
+        env = "HALE_DIAGNOSTICS_RETENTION",
+        value_name = "DURATION",
+        default_value = "60m",
+        value_parser = kept
+    )]
+    pub(crate) retention: Duration,
+    /// Those that are told no more are deleted so often.
+    #[arg(
+        long = "diagnostics-cleanup-interval",
+        env = "HALE_DIAGNOSTICS_CLEANUP_INTERVAL",
+        value_name = "DURATION",
+        default_value = "15m",
+        value_parser = kept
+    )]
+    pub(crate) cleanup_interval: Duration,
+}
+
+/// A duration that diagnostics can be kept for.
+fn kept(text: &str) -> Result<Duration, String> {
+    let parsed = parse_duration(text)?;
+    if (Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600)).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err("expected a duration from 1s to 720h".to_owned())
+    }
 }
 
 /// What can be done with a server's database.

@@ -127,6 +127,8 @@ impl Server {
         let key = args.secret_key_file.clone().unwrap_or_else(|| dir.join(KEY_FILE));
         let webhooks = hale_server::webhooks::start(&cluster, store.clone(), &key, counted, end.clone())
             .map_err(Failure::failed)?;
+        let kube = kube_options(args);
+        let kube = hale_server::kube::start(&cluster, store.clone(), kube, &mut registered, end.clone());
         let metrics: Metrics = Arc::new(move |accept| {
             exposition::encode(&registered, accept).map_err(|error| error.to_string())
         });
@@ -139,6 +141,7 @@ impl Server {
             probing: None,
             tokens,
             webhooks: Some(webhooks),
+            kube: Some(kube),
             loopback: address.ip().is_loopback(),
             end: end.clone(),
         });
@@ -166,6 +169,15 @@ impl Server {
         if tokio::time::timeout(LAST_WRITES, self.store.close()).await.is_err() {
             tracing::error!("what was left could not be written in time");
         }
+    }
+}
+
+fn kube_options(args: &ServeArgs) -> hale_server::kube::Options {
+    hale_server::kube::Options {
+        retention: args.diagnostics.retention,
+        cleanup_interval: args.diagnostics.cleanup_interval,
+        lease: args.lease,
+        ..hale_server::kube::Options::default()
     }
 }
 

@@ -333,6 +333,8 @@ async fn serve(
     let key = dir.join(KEY_FILE);
     let webhooks = hale_server::webhooks::start(cluster, store.clone(), &key, counted, end.clone())
         .map_err(Failure::failed)?;
+    let options = hale_server::kube::Options::default();
+    let kube = hale_server::kube::start(cluster, store.clone(), options, &mut metrics, end.clone());
     let metrics: hale_server::Metrics =
         Arc::new(move |accept| exposition::encode(&metrics, accept).map_err(|error| error.to_string()));
     let probing = blackbox.map(|blackbox| -> hale_server::Probing {
@@ -350,6 +352,7 @@ async fn serve(
         probing,
         tokens,
         webhooks: Some(webhooks),
+        kube: Some(kube),
         loopback: address.ip().is_loopback(),
         end: end.clone(),
     });
