@@ -1,5 +1,7 @@
 //! Containers: ended when the agent is dead, by their main process or by their engine (N19, S9).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
+
 mod common;
 
 use std::{
@@ -7,7 +9,7 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, sync_channel},
     thread,
     time::Instant,
 };
@@ -22,7 +24,8 @@ use hale_keeper::{
 fn engine(dir: &Path, answer: Option<&'static str>) -> (PathBuf, Receiver<String>) {
     let path = dir.join("engine.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let (tell, asked) = channel();
+    // More than is asked in a test.
+    let (tell, asked) = sync_channel(64);
     thread::spawn(move || {
         let mut kept = Vec::new();
         for stream in listener.incoming() {

@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 /// Objects of the schema that people write, in the order of the chapter, each with its heading.
-const SECTIONS: [(&str, &str); 18] = [
+const SECTIONS: [(&str, &str); 27] = [
     ("Workload", "Workload"),
     ("Process", "process"),
+    ("Container", "container"),
+    ("Adopt", "adopt"),
+    ("Volume", "volumes"),
     ("EnvFrom", "envFrom"),
     ("Port", "ports"),
     ("Resources", "resources"),
@@ -17,13 +20,19 @@ const SECTIONS: [(&str, &str); 18] = [
     ("TcpSocket", "tcpSocket"),
     ("Exec", "exec"),
     ("Grpc", "grpc"),
+    ("Dns", "dns"),
+    ("Tls", "tls"),
     ("Notify", "notify"),
     ("Restart", "restart"),
     ("Flapping", "flapping"),
     ("Disconnect", "disconnect"),
     ("Rollout", "rollout"),
+    ("Placement", "placement"),
     ("Service", "service"),
     ("Target", "Target"),
+    ("TargetsFrom", "targetsFrom"),
+    ("FailureWindow", "failureWindow"),
+    ("Maintenance", "maintenance"),
 ];
 
 /// The whole chapter.
@@ -49,7 +58,7 @@ pub(super) fn chapter(schema: &str) -> Result<String, String> {
         for (field, value) in fields {
             let about = value["description"].as_str().or_else(|| described(parts, value)).unwrap_or_default();
             let mark = if required.contains(&field.as_str()) { "**" } else { "" };
-            let (kind, about) = (kind(parts, value), about.replace('|', "\\|"));
+            let (kind, about) = (kind(parts, value), about.replace('|', "\\|").replace('\n', " "));
             let _ = writeln!(text, "| {mark}`{field}`{mark} | {kind} | {about} |");
         }
     }
