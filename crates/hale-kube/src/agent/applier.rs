@@ -64,6 +64,9 @@ struct Work {
     backoff: Backoff,
     /// What was applied last: where other kinds are found.
     found: Vec<Applied>,
+    /// What had gone from the manifests was looked for, and is gone: once is enough, it takes a request for every kind
+    /// there is.
+    pruned: bool,
 }
 
 impl Applier {
@@ -77,7 +80,8 @@ impl Applier {
             self.work.retain(|id, _| desired.objects.iter().any(|it| it.id == *id));
             let now = Instant::now();
             for object in &desired.objects {
-                let new = Work { due: now, look: now, backoff: Backoff::new(), found: Vec::new() };
+                let new =
+                    Work { due: now, look: now, backoff: Backoff::new(), found: Vec::new(), pruned: false };
                 self.work.entry(object.id.clone()).or_insert(new);
             }
             for object in &desired.objects {
@@ -170,11 +174,12 @@ impl Applier {
         }
         let mut leaving = Vec::new();
         // What is left of an older object may be what the new one is to take the place of.
-        if !failed {
+        if !failed && !work.pruned {
             leaving = apply::prune(&cluster, &mut self.catalog, order, deleting).await?;
         }
         let stuck = leaving.iter().any(|it| it.error.is_some());
         let gone = leaving.is_empty();
+        work.pruned |= gone && !failed && !deleting;
         outcome.leaving = Some(leaving);
         self.tell(order.object, outcome).await;
         self.shared.metrics.applied(!failed && !stuck);

@@ -156,8 +156,8 @@ pub(super) fn event(it: &Value, of: &EventsOf<'_>) -> Option<BundleEvent> {
     let counts = [&it["count"], &it["deprecatedCount"], &it["series"]["count"]];
     let (kind, name) = named();
     let object = match about["namespace"].as_str() {
-        Some(namespace) => format!("{kind} {namespace}/{name}"),
-        None => format!("{kind} {name}"),
+        Some(namespace) => format!("{kind}/{namespace}/{name}"),
+        None => format!("{kind}/{name}"),
     };
     Some(BundleEvent {
         kind: word(&it["type"]).unwrap_or_else(|| "Normal".to_owned()),
@@ -186,7 +186,7 @@ mod tests {
         let since: Timestamp = "2026-11-22T05:51:00Z".parse().unwrap();
         let of = EventsOf { uids: &uids, missing: &BTreeSet::new(), since };
         let said = event(&told, &of).unwrap();
-        assert_eq!((said.count, said.object.as_str()), (7, "Pod shop/web-1"));
+        assert_eq!((said.count, said.object.as_str()), (7, "Pod/shop/web-1"));
         assert!(said.first_seen < said.last_seen);
         let later: Timestamp = "2026-11-22T05:53:00Z".parse().unwrap();
         assert_eq!(event(&told, &EventsOf { since: later, ..of }), None);

@@ -30,10 +30,10 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take on a machine that has much else to do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is there.
-pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -45,23 +45,23 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[derive(Default)]
-pub struct Told {
-    pub registrations: Vec<Value>,
-    pub stacks: Vec<Value>,
-    pub mode: String,
-    pub revision: u64,
+pub(crate) struct Told {
+    pub(crate) registrations: Vec<Value>,
+    pub(crate) stacks: Vec<Value>,
+    pub(crate) mode: String,
+    pub(crate) revision: u64,
     /// Of each object the entries that were told, oldest first.
-    pub entries: BTreeMap<String, Vec<Value>>,
-    pub reports: usize,
-    pub pending: BTreeMap<String, String>,
-    pub claimed: BTreeSet<String>,
-    pub results: BTreeMap<String, Value>,
-    pub no_stream: bool,
-    pub down: bool,
+    pub(crate) entries: BTreeMap<String, Vec<Value>>,
+    pub(crate) reports: usize,
+    pub(crate) pending: BTreeMap<String, String>,
+    pub(crate) claimed: BTreeSet<String>,
+    pub(crate) results: BTreeMap<String, Value>,
+    pub(crate) no_stream: bool,
+    pub(crate) down: bool,
 }
 
 /// A server of hale, as far as an agent sees it.
-pub struct Server {
+pub(crate) struct Server {
     told: Arc<Mutex<Told>>,
     pushed: watch::Sender<u64>,
     url: String,
@@ -82,7 +82,7 @@ impl Shared {
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let told = Arc::new(Mutex::new(Told { mode: "apply".to_owned(), ..Told::default() }));
@@ -103,7 +103,7 @@ impl Server {
         Self { told, pushed, url, serving, dir }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Told> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,11 +112,11 @@ impl Server {
     }
 
     /// Has a stack hold one deployment object.
-    pub fn give(&self, stack: &str, object: &str, yaml: &str) {
+    pub(crate) fn give(&self, stack: &str, object: &str, yaml: &str) {
         self.set(stack, object, yaml, false);
     }
 
-    pub fn set(&self, stack: &str, object: &str, yaml: &str, deleting: bool) {
+    pub(crate) fn set(&self, stack: &str, object: &str, yaml: &str, deleting: bool) {
         let mut told = self.lock();
         told.stacks.retain(|it| it["id"] != stack);
         told.stacks.push(json!({"id": stack, "name": stack, "labels": {}, "objects": [
@@ -126,22 +126,22 @@ impl Server {
         self.push();
     }
 
-    pub fn mode(&self, mode: &str) {
+    pub(crate) fn mode(&self, mode: &str) {
         self.lock().mode = mode.to_owned();
     }
 
     /// Asks for diagnostics.
-    pub fn ask(&self, id: &str, object: &str) {
+    pub(crate) fn ask(&self, id: &str, object: &str) {
         self.lock().pending.insert(id.to_owned(), object.to_owned());
         self.push();
     }
 
     /// The newest that was told of an object.
-    pub fn entry(&self, object: &str) -> Option<Value> {
+    pub(crate) fn entry(&self, object: &str) -> Option<Value> {
         self.lock().entries.get(object)?.last().cloned()
     }
 
-    pub async fn status(&self, object: &str, status: &str) -> Value {
+    pub(crate) async fn status(&self, object: &str, status: &str) -> Value {
         let seen = || self.entry(object).filter(|it| it["status"] == status);
         let end = Instant::now() + PATIENCE;
         loop {
@@ -153,11 +153,11 @@ impl Server {
         }
     }
 
-    pub async fn result(&self, id: &str) -> Value {
+    pub(crate) async fn result(&self, id: &str) -> Value {
         until(&format!("result of {id}"), || self.lock().results.get(id).cloned()).await
     }
 
-    pub fn options(&self) -> ServerOptions {
+    pub(crate) fn options(&self) -> ServerOptions {
         ServerOptions {
             urls: vec![self.url.clone()],
             token_file: self.token_file(),
@@ -165,7 +165,7 @@ impl Server {
         }
     }
 
-    pub fn token_file(&self) -> PathBuf {
+    pub(crate) fn token_file(&self) -> PathBuf {
         self.dir.path().join("token")
     }
 }
@@ -289,14 +289,14 @@ async fn result(
 }
 
 /// An agent that runs until it is dropped.
-pub struct Running {
-    pub state: watch::Receiver<hale_kube::agent::State>,
+pub(crate) struct Running {
+    pub(crate) state: watch::Receiver<hale_kube::agent::State>,
     end: CancellationToken,
     task: Option<JoinHandle<Result<(), String>>>,
 }
 
 impl Running {
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.end.cancel();
         if let Some(task) = self.task.take() {
             tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
@@ -310,7 +310,7 @@ impl Drop for Running {
     }
 }
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         name: None,
         version: "test".to_owned(),
@@ -328,7 +328,7 @@ pub fn options() -> Options {
 }
 
 /// Starts an agent between the two.
-pub async fn agent(cluster: &FakeCluster, server: &Server, options: Options) -> Running {
+pub(crate) async fn agent(cluster: &FakeCluster, server: &Server, options: Options) -> Running {
     let found = Cluster::at(&format!("http://{}", cluster.address())).unwrap();
     let metrics = Metrics::register(&mut Registry::default());
     let agent = Agent::new(found, server.options(), options, metrics);
@@ -338,6 +338,6 @@ pub async fn agent(cluster: &FakeCluster, server: &Server, options: Options) -> 
 }
 
 /// Where the recorded objects of a situation are.
-pub fn situation(name: &str) -> PathBuf {
+pub(crate) fn situation(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/objects/{name}.json"))
 }
