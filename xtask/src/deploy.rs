@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    Outcome, run,
+    Outcome, e2e_kubernetes, run,
     tools::{self, helm},
 };
 
@@ -153,6 +153,10 @@ fn validate(rendered: &[(&str, PathBuf, PathBuf)], work: &Path) -> Outcome {
     let program = run::target().join("python/venv/bin/kubernetes-validate");
     let canary = work.join("wrong.yaml");
     fs::write(&canary, WRONG).map_err(|error| format!("{}: {error}", canary.display()))?;
+    // What the trial against a real cluster pushes is held against them as well.
+    let trial = work.join("trial.yaml");
+    fs::write(&trial, e2e_kubernetes::manifests())
+        .map_err(|error| format!("{}: {error}", trial.display()))?;
     for release in RELEASES {
         let validator = || {
             let mut command = run::program(&program);
@@ -168,7 +172,7 @@ fn validate(rendered: &[(&str, PathBuf, PathBuf)], work: &Path) -> Outcome {
             return Err(format!("an unknown field passes as valid for Kubernetes {release}"));
         }
         let mut all = validator();
-        all.args(rendered.iter().map(|it| &it.2));
+        all.args(rendered.iter().map(|it| &it.2)).arg(&trial);
         let output = all.output().map_err(|error| format!("cannot run kubernetes-validate: {error}"))?;
         if !output.status.success() {
             let said = [output.stdout, output.stderr].concat();

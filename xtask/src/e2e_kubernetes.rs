@@ -47,6 +47,13 @@ pub(crate) struct Args {
     keep: bool,
 }
 
+/// All manifests of the trial, as one text of several documents, so that they can be held against schemas without a
+/// cluster.
+pub(crate) fn manifests() -> String {
+    let all: Vec<String> = WORKLOADS.iter().map(|it| it.manifest("hale-e2e", "busybox")).collect();
+    all.join("---\n")
+}
+
 /// Whether somebody wants this to end.
 #[derive(Debug, Clone, Default)]
 struct Interrupted(Arc<AtomicBool>);
@@ -93,7 +100,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     } else {
         // It holds the key to the cluster.
         let _ = fs::remove_file(folder.join("kubeconfig"));
-        println!("logs of server and agent are in {}", folder.display());
+        // Nothing has run where it is empty.
+        if fs::remove_dir(&folder).is_err() {
+            println!("logs of server and agent are in {}", folder.display());
+        }
     }
     ended
 }

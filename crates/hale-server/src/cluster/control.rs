@@ -31,7 +31,6 @@ use super::{
 use crate::{
     control::{BoxFuture, Control, LogStream, Order, OrderError, Subject, log_stream},
     operations::Run,
-    replica_diagnostics,
 };
 
 /// How long a node may take to answer a question.
@@ -97,15 +96,7 @@ impl Control for Cluster {
 
     fn history<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Vec<ProbeHistory>, OrderError>> {
         Box::pin(async move {
-            let snapshot = self.shared.feed.current();
-            let node = match snapshot.targets.get(subject) {
-                Some(target) => target.node.clone(),
-                None if self.shared.live.list_of(subject).is_some() => {
-                    self.shared.live.list_of(subject).map(|(node, _)| node)
-                }
-                None => placement_of(&snapshot, subject)?.map(|it| it.node.clone()),
-            };
-            let Some(node) = node else { return Ok(Vec::new()) };
+            let Some(node) = self.node_of(subject)? else { return Ok(Vec::new()) };
             let mut answers = self.shared.ask(&node, ask::What::OutcomesOf(subject.to_owned())).await?;
             match timeout(ANSWER, answers.recv()).await {
                 Ok(Some(answer::What::Outcomes(text))) => serde_json::from_str(&text).map_err(|error| {
@@ -126,15 +117,7 @@ impl Control for Cluster {
         &'a self,
         replica: &'a str,
     ) -> BoxFuture<'a, Result<Option<ResourceUse>, OrderError>> {
-        Box::pin(async move {
-            let snapshot = self.shared.feed.current();
-            if snapshot.targets.contains_key(replica) {
-                return Ok(None);
-            }
-            let placement = placement_of(&snapshot, replica)?;
-            let seen = placement.and_then(|it| self.shared.live.seen(&snapshot, it));
-            Ok(seen.and_then(|it| it.usage.as_ref().map(replica_diagnostics::used)))
-        })
+        Box::pin(async move { self.use_of(replica) })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), String>> {
@@ -146,7 +129,7 @@ impl Control for Cluster {
 ///
 /// # Errors
 /// There is no such replica.
-fn placement_of<'a>(
+pub(super) fn placement_of<'a>(
     snapshot: &'a Snapshot,
     replica: &str,
 ) -> Result<Option<&'a PlacementRecord>, OrderError> {

@@ -25,6 +25,7 @@ pub mod seen;
 mod session;
 pub mod snapshot;
 mod status;
+mod whereabouts;
 
 use std::{
     io::{self, Read},

@@ -165,6 +165,22 @@ mod tests {
         let mut out = Vec::new();
         draw(&bundle, &mut out, "2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
         let text = String::from_utf8(anstream::adapter::strip_bytes(&out).into_vec()).unwrap();
-        insta::assert_snapshot!(text, @"");
+        let wanted = [
+            "POD    PHASE    CONTAINER  READY  STATE                      RESTARTS  BEFORE   MESSAGE",
+            "web-1  Running  app        no     waiting: CrashLoopBackOff  3         Error 3  back-off 10s restarting",
+            "",
+            "SEEN     TYPE     REASON   TIMES  OBJECT          MESSAGE",
+            "10s ago  Warning  BackOff  4      Pod/shop/web-1  Back-off",
+            "",
+            "LOG web-1/app (previous)",
+            "  about to crash",
+            "",
+            "EMPTY",
+            "logs web-1/app",
+            "",
+            "NOT COLLECTED",
+            "  events: forbidden",
+        ];
+        assert_eq!(text.trim().lines().collect::<Vec<_>>(), wanted, "{text}");
     }
 }
