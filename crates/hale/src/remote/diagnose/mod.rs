@@ -98,7 +98,7 @@ impl Subject {
 /// A refusal, with what to type when several agents have what is asked about.
 fn several(error: ClientError) -> Failure {
     match error {
-        ClientError::Refused(Problem { status: 409, detail, .. }) => {
+        ClientError::Refused(Problem { status: 409, detail, errors, .. }) if !errors.is_empty() => {
             Failure::Failed(format!("{detail}; name one with --agent"))
         }
         error => error.into(),
