@@ -4,8 +4,6 @@
 //! its probes saw, its last lines, how its runs ended, what it uses, what happened to it. Each part has a deadline of its
 //! own, so that a node that hangs costs that part alone, and the bundle says so.
 
-#![expect(dead_code, reason = "called by the queue of requests, which comes next")]
-
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;

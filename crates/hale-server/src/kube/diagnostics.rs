@@ -58,7 +58,6 @@ pub(crate) enum Of {
     /// A deployment object.
     Object(String),
     /// A replica or target on a node (K12).
-    #[expect(dead_code, reason = "for what runs on nodes, which is asked for by another route")]
     Replica(String),
 }
 
@@ -239,7 +238,6 @@ impl Kube {
     /// # Errors
     /// When the request is over, or the database takes nothing. Whose it is was looked at before.
     pub(crate) async fn post(&self, id: &str, result: &DiagnosticsResult) -> Answer<Diagnostics> {
-        let now = self.store.now().await?;
         let wrong = |error: serde_json::Error| Refusal::new(Code::BadRequest, error.to_string());
         let whole = serde_json::to_vec(result).map_err(wrong)?;
         let digest: String = Sha256::digest(&whole).iter().map(|it| format!("{it:02x}")).collect();
@@ -251,6 +249,21 @@ impl Kube {
                 (None, Some(error.chars().take(LONGEST_ERROR).collect::<String>()))
             }
         };
+        self.end(id, text, error, digest).await
+    }
+
+    /// Gives a request its end: what was collected, or why nothing was. The same once more, by its digest, changes nothing.
+    ///
+    /// # Errors
+    /// When the request is over, or the database takes nothing.
+    pub(super) async fn end(
+        &self,
+        id: &str,
+        text: Option<String>,
+        error: Option<String>,
+        digest: String,
+    ) -> Answer<Diagnostics> {
+        let now = self.store.now().await?;
         let (_, (record, is_new)) = self
             .attempt(|kube| {
                 let kept = kube.diagnostics.get(id).ok_or_else(|| expired_or_none(id))?;

@@ -13,6 +13,7 @@ mod manifests;
 mod metrics;
 mod monitor;
 mod queue;
+mod replicas;
 pub(crate) mod reports;
 mod silence;
 pub(crate) mod stacks;

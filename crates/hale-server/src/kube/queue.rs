@@ -56,6 +56,13 @@ pub(crate) fn run_out(
 ) -> Option<DiagnosticsRecord> {
     claimed_until(record, lasts).filter(|until| *until <= now)?;
     let mut next = record.clone();
+    if record.replica.is_some() {
+        // Nobody else collects what a server asks a node for.
+        next.status = DiagnosticsStatus::Failed;
+        next.completed_at = Some(now);
+        next.error = Some("claim_expired: the server that collected is gone; ask again".to_owned());
+        return Some(next);
+    }
     if record.claims < MOST_CLAIMS {
         next.status = DiagnosticsStatus::Pending;
     } else {

@@ -116,3 +116,15 @@ fn whatever_happens_in_whatever_order_an_end_stays_and_claims_never_exceed_three
     }
     walk(&request(), 8, 1);
 }
+
+#[test]
+fn a_claim_of_what_a_node_was_asked_for_runs_out_for_good() {
+    let asked = DiagnosticsRecord { object_id: None, replica: Some("web-0".to_owned()), ..request() };
+    let claimed = claim(&asked, CLAIM_LASTS, at(1)).unwrap();
+    assert_eq!(run_out(&claimed, CLAIM_LASTS, at(120)), None);
+    let over = run_out(&claimed, CLAIM_LASTS, at(121)).unwrap();
+    assert_eq!((over.status, over.claims), (DiagnosticsStatus::Failed, 1));
+    assert!(over.error.unwrap().contains("ask again"));
+    // Nobody takes it again.
+    assert_eq!(claim(&claimed, CLAIM_LASTS, at(121)), Err(StepError::Over(DiagnosticsStatus::Failed)));
+}

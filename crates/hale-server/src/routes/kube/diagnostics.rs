@@ -41,6 +41,15 @@ pub(super) fn routes(surface: Surface) -> Surface {
             ask,
         )
         .route(
+            write(Route::post(
+                "/api/v1/replicas/{name}/diagnostics",
+                Access::Act,
+                "Asks for diagnostics of a replica, or of a target, on a node.",
+            ))
+            .answers::<DiagnosticsAccepted>(202),
+            ask_replica,
+        )
+        .route(
             base(Route::get(
                 "/api/v1/diagnostics",
                 Access::See,
@@ -98,6 +107,12 @@ async fn ask(
 ) -> Answer<Response> {
     let asked: DiagnosticsRequest = json(request).await?;
     let accepted = kube(&api)?.ask(&id, &asked, &asker).await?;
+    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
+}
+
+async fn ask_replica(State(api): State<Api>, asker: Asker, Path(name): Path<String>) -> Answer<Response> {
+    let control = std::sync::Arc::clone(&api.parts.control);
+    let accepted = kube(&api)?.ask_replica(control, &name, &asker).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
