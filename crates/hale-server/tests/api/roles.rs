@@ -49,6 +49,7 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("GET", "/api/v1/outcomes/{name}", SEE),
     ("GET", "/api/v1/replicas", SEE),
     ("GET", "/api/v1/replicas/{name}", SEE),
+    ("POST", "/api/v1/replicas/{name}/diagnostics", ACT),
     ("POST", "/api/v1/replicas/{name}/{verb}", ACT),
     ("GET", "/api/v1/services", FOLLOW),
     ("GET", "/api/v1/services/{name}/endpoints", FOLLOW),
