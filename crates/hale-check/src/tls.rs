@@ -82,6 +82,9 @@ struct Trusted {
     config: Arc<ClientConfig>,
 }
 
+/// The system's certificates, once they were needed.
+static SYSTEM: [OnceLock<Trusted>; 3] = [const { OnceLock::new() }; 3];
+
 /// Tells whether a file has changed.
 type Stamp = (Option<SystemTime>, u64);
 
@@ -125,8 +128,18 @@ impl Trust {
         Ok(Stream::Tls(Box::new(stream)))
     }
 
+    /// What a connection is set up with, where nothing needs to be read for it. The system's certificates are read by
+    /// the first check that needs them, a file's by every check, to see whether it has changed.
+    pub(crate) fn ready(&self) -> Option<Arc<ClientConfig>> {
+        match &self.anchors {
+            Anchors::Any => any(self.alpn).ok(),
+            Anchors::System => Some(Arc::clone(&SYSTEM[self.alpn as usize].get()?.config)),
+            Anchors::File { .. } => None,
+        }
+    }
+
     /// The name to ask for and to verify.
-    fn server_name(&self, place: &Place) -> Result<ServerName<'static>, Fault> {
+    pub(crate) fn server_name(&self, place: &Place) -> Result<ServerName<'static>, Fault> {
         match (&self.name, &place.host) {
             (Some(name), _) => Ok(name.clone()),
             (None, Host::Ip(ip)) => Ok(ServerName::from(*ip)),
@@ -145,7 +158,6 @@ impl Trust {
 
     /// What is trusted; nothing is where any certificate will do.
     fn trusted(&self) -> Result<Trusted, Fault> {
-        static SYSTEM: [OnceLock<Trusted>; 3] = [const { OnceLock::new() }; 3];
         match &self.anchors {
             Anchors::Any => Ok(Trusted { roots: Arc::new(RootCertStore::empty()), config: any(self.alpn)? }),
             Anchors::System => {
@@ -258,13 +270,29 @@ fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Fault {
 
 fn fault(error: &io::Error, place: &Place) -> Fault {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => Fault::new(reason(tls), format!("TLS handshake with {place} failed: {tls}")),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => Fault::new(
-            Reason::ConnectionReset,
-            format!("{place} closed the connection within the TLS handshake"),
-        ),
+        Some(tls) => refused(tls, place, true),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => hung_up(place),
         None => net::fault(error, "shake hands over TLS with", place),
     }
+}
+
+/// What an error means on a connection that was there: it may be one of TLS, as of a server that wants a certificate.
+pub(crate) fn lost(error: &io::Error, place: &Place) -> Fault {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => refused(tls, place, false),
+        None => net::fault(error, "talk to", place),
+    }
+}
+
+/// The peer does not speak TLS as it should, or does not want to, or is not whom we trust.
+pub(crate) fn refused(error: &rustls::Error, place: &Place, shaking_hands: bool) -> Fault {
+    let what = if shaking_hands { "TLS handshake" } else { "TLS" };
+    Fault::new(reason(error), format!("{what} with {place} failed: {error}"))
+}
+
+/// The peer went before the handshake was over.
+pub(crate) fn hung_up(place: &Place) -> Fault {
+    Fault::new(Reason::ConnectionReset, format!("{place} closed the connection within the TLS handshake"))
 }
 
 /// What an error of TLS means.

@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn address(checker: &Checker) -> Option<SocketAddr> {
     let place = match &checker.kind {
         // A request that carries a trace is another one each time: it is made by a task.
-        Kind::Http(check) if check.trust.is_none() && !hale_model::trace::is_on() => &check.place,
+        Kind::Http(check) if check.is_ready() && !hale_model::trace::is_on() => &check.place,
         Kind::Tcp(check) => &check.place,
         _ => return None,
     };
@@ -59,10 +59,14 @@ pub(super) fn judge(
 
 pub(super) fn timings(conn: &Conn, began: Nanos, now: Nanos) -> Timings {
     let since = |from: Nanos, to: Nanos| Duration::from_nanos(to.saturating_sub(from));
+    let shaken_at = conn.secure.as_deref().and_then(|it| it.shaken_at);
     Timings {
         dns: None,
         connect: conn.connected_at.filter(|_| !conn.reused).map(|at| since(conn.opened_at, at)),
-        tls: None,
+        tls: match (conn.reused, conn.connected_at, shaken_at) {
+            (false, Some(from), Some(to)) => Some(since(from, to)),
+            _ => None,
+        },
         first_byte: conn.first_byte_at.map(|at| since(began, at)),
         total: since(began, now),
     }

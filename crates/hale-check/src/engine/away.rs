@@ -1,5 +1,5 @@
-//! Checks that need more than a socket of the shard: TLS, gRPC, exec, a name to resolve, a redirect to follow. They
-//! are made by tasks of a tokio runtime.
+//! Checks that need more than a socket of the shard: gRPC, exec, a CA file, a name to resolve, a redirect to follow.
+//! They are made by tasks of a tokio runtime.
 
 use std::{
     sync::{Arc, Weak},

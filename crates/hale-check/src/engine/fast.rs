@@ -39,7 +39,7 @@ const BURST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) probes: Probes,
-    sockets: Sockets,
+    pub(super) sockets: Sockets,
     limits: Limits,
     /// Checks that are made by a task.
     away: HashMap<u32, AbortHandle>,
@@ -53,7 +53,7 @@ pub(super) struct Core {
     said_at: Option<Nanos>,
     /// The shard's zero on the scale of [`Time`].
     origin: Time,
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     opened: Vec<u32>,
     overdue: Vec<u32>,
 }
@@ -220,12 +220,9 @@ impl Core {
         match conn.using {
             Use::Idle => {}
             Use::Check => self.ask(at, flags),
-            // Nothing was asked: whatever came, this connection is of no more use.
             Use::Kept => {
                 if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-                    let probe = conn.probe;
-                    self.sockets.close(at);
-                    self.probes.at(probe).kept = NONE;
+                    self.stir(at, flags);
                 }
             }
         }
@@ -243,6 +240,7 @@ impl Core {
                 Ok(false) => {}
                 Err(error) => self.broken(at, &checker, &check.place, error),
             },
+            Kind::Http(check) if check.trust.is_some() => self.ask_in_secret(at, &checker, check, flags),
             Kind::Http(check) => {
                 if conn.sent < check.request.len() {
                     match conn.send(&check.request) {
@@ -317,7 +315,7 @@ impl Core {
         }
     }
 
-    fn answered(
+    pub(super) fn answered(
         &mut self,
         at: u32,
         checker: &Arc<Checker>,
@@ -341,11 +339,16 @@ impl Core {
     }
 
     /// The kernel says that a connection is of no more use.
-    fn broken(&mut self, at: u32, checker: &Arc<Checker>, place: &Place, error: Errno) {
+    pub(super) fn broken(&mut self, at: u32, checker: &Arc<Checker>, place: &Place, error: Errno) {
         let Some(conn) = self.sockets.get(at) else { return };
         let (probe, reused) = (conn.probe, conn.reused && conn.first_byte_at.is_none());
         let unconnected = conn.connected_at.is_none();
-        let fault = net::fault(&error.into(), if unconnected { "connect to" } else { "talk to" }, place);
+        let doing = match unconnected {
+            true => "connect to",
+            false if conn.is_shaking_hands() => "shake hands over TLS with",
+            false => "talk to",
+        };
+        let fault = net::fault(&error.into(), doing, place);
         // The peer has closed a kept connection just as it was used: once more, on a fresh one.
         if reused && fault.reason == Reason::ConnectionReset {
             self.sockets.close(at);
@@ -367,7 +370,7 @@ impl Core {
         self.failed(at, fault);
     }
 
-    fn failed(&mut self, at: u32, fault: Fault) {
+    pub(super) fn failed(&mut self, at: u32, fault: Fault) {
         let now = self.now();
         let Some(conn) = self.sockets.get(at) else { return };
         let probe = conn.probe;
@@ -385,6 +388,7 @@ impl Core {
         let Some(conn) = self.sockets.get(conn_at) else { return };
         let stage = match (conn.connected_at, conn.first_byte_at) {
             (None, _) => Stage::Connect,
+            (Some(_), None) if conn.is_shaking_hands() => Stage::Tls,
             (Some(_), None) => Stage::FirstByte,
             (Some(_), Some(_)) => Stage::Answer,
         };

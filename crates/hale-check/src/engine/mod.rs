@@ -2,13 +2,14 @@
 //!
 //! Probes are dealt to shards. A shard is one thread with a timer wheel, an epoll set and its own sockets, and owns
 //! everything about its probes: there is no barrier and no queue that all checks go through, so a slow check delays
-//! nobody. Plain HTTP and TCP checks are made on the shard itself, with a handful of system calls and no allocation
-//! while nothing changes; checks that need more (TLS, gRPC, exec, a name that isn't resolved yet, a redirect) run as
-//! tasks of a tokio runtime and come back to the shard when done.
+//! nobody. HTTP, HTTPS and TCP checks are made on the shard itself, with a handful of system calls and, but for TLS, no
+//! allocation while nothing changes; checks that need more (gRPC, exec, a CA file of their own, a name that isn't
+//! resolved yet, a redirect) run as tasks of a tokio runtime and come back to the shard when done.
 
 mod answer;
 mod away;
 mod fast;
+mod secure;
 mod shard;
 mod sockets;
 mod state;

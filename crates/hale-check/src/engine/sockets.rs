@@ -13,7 +13,10 @@ use rustix::{
     net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt},
 };
 
-use super::state::{NONE, Nanos};
+use super::{
+    secure::Secure,
+    state::{NONE, Nanos},
+};
 use crate::http::response::Parser;
 
 /// Sockets without a connection that are kept for the next, per family.
@@ -37,6 +40,8 @@ pub(super) struct Conn {
     pub(super) parser: Parser,
     /// What was received, when one read did not bring all of it.
     pub(super) received: Vec<u8>,
+    /// What is between the socket and the parser, where the check is one over TLS.
+    pub(super) secure: Option<Box<Secure>>,
     /// It carried an earlier check.
     pub(super) reused: bool,
     /// The peer has closed, or reset.
@@ -119,6 +124,7 @@ impl Sockets {
         let idle = &mut self.idle[usize::from(conn.v6)];
         if room(idle) && net::connect_unspec(&conn.fd).is_ok() {
             conn.using = Use::Idle;
+            conn.secure = None;
             conn.probe = NONE;
             idle.push(at);
         } else {
@@ -171,6 +177,7 @@ impl Conn {
             sent: 0,
             parser: Parser::default(),
             received: Vec::new(),
+            secure: None,
             reused: false,
             ending: false,
         }

@@ -169,7 +169,7 @@ impl HttpCheck {
         trace.stage = Stage::FirstByte;
         let Reuse { keep, kept: kept_before } = reuse;
         let lost = |error: std::io::Error, nothing_came: bool| {
-            let fault = net::fault(&error, "talk to", &self.place);
+            let fault = tls::lost(&error, &self.place);
             let stale = kept_before && nothing_came && fault.reason == Reason::ConnectionReset;
             (fault, stale)
         };

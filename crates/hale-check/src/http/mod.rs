@@ -71,6 +71,11 @@ impl HttpCheck {
         })
     }
 
+    /// Whether nothing needs to be read before it can be made: it is not over TLS, or TLS is set up.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.trust.as_deref().is_none_or(|it| it.ready().is_some())
+    }
+
     /// The request for another path on the same host.
     pub(crate) fn request_for(&self, to: &Destination) -> Vec<u8> {
         let rest = &self.request[self.rest_at as usize..];

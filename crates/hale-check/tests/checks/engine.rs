@@ -13,20 +13,20 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::support::{AMPLE, SOON, Server, at, failed, get, hang, http, ok, request, succeeded, tcp, until};
 
-fn options() -> EngineOptions {
+pub(crate) fn options() -> EngineOptions {
     EngineOptions::new(Handle::current())
 }
 
-fn engine(options: &EngineOptions) -> (Engine, mpsc::Receiver<Finished>) {
+pub(crate) fn engine(options: &EngineOptions) -> (Engine, mpsc::Receiver<Finished>) {
     let (results, receiver) = mpsc::channel(1024);
     (Engine::start(options, results).expect("an engine"), receiver)
 }
 
-async fn next(results: &mut mpsc::Receiver<Finished>) -> Finished {
+pub(crate) async fn next(results: &mut mpsc::Receiver<Finished>) -> Finished {
     tokio::time::timeout(AMPLE, results.recv()).await.expect("a result in time").expect("an engine")
 }
 
-fn every(period: Duration, checker: &Arc<Checker>) -> Registration {
+pub(crate) fn every(period: Duration, checker: &Arc<Checker>) -> Registration {
     Registration { token: 1, checker: Arc::clone(checker), period, timeout: AMPLE, start: Start::Now }
 }
 
@@ -207,7 +207,8 @@ async fn beyond_the_limit_checks_wait_in_order_and_count_as_late() {
         assert_eq!(finished.token, token);
         assert_eq!(finished.late >= timeout, token > 0, "{finished:?}");
     }
-    assert_eq!(engine.counters().late_starts, 3);
+    // On a machine that is busy the first may have been late, too.
+    assert!((3..=4).contains(&engine.counters().late_starts), "{:?}", engine.counters());
 }
 
 /// Takes results only while it is open.

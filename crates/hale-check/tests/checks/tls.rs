@@ -1,15 +1,18 @@
 //! Whom TLS checks trust (H7).
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use hale_check::{Checker, Subject};
 use hale_health::Reason;
 use hale_model::spec::{Check, HttpGet};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring, server::WebPkiClientVerifier};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::support::{AMPLE, SOON, Server, at, both, failed, get, hang, http, ok, succeeded};
+use crate::{
+    engine::{engine, every, next, options},
+    support::{AMPLE, SOON, Server, at, both, failed, get, hang, http, ok, succeeded},
+};
 
 /// A certificate authority, in a file too.
 pub(crate) struct Ca {
@@ -51,6 +54,26 @@ impl Ca {
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap()
+    }
+
+    /// The same, and it wants a certificate of whoever asks.
+    fn demanding(&self, name: &str) -> ServerConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let key = KeyPair::generate().unwrap();
+        let cert =
+            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![cert.der().clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )
             .unwrap()
     }
 
@@ -175,4 +198,56 @@ async fn a_tls_connection_is_kept_when_asked_to() {
         succeeded(&checker.run(AMPLE).await);
     }
     assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn the_engine_keeps_a_tls_connection_on_which_tickets_come_in() {
+    let server = Ca::new().server("any.example", false);
+    let spec = HttpGet { keep_alive: true, ..https(server.address) };
+    let checker = Arc::new(http(spec, server.address));
+    let (engine, mut results) = engine(&options());
+    let _probe = engine.register(every(Duration::from_millis(10), &checker));
+    let first = next(&mut results).await.result;
+    assert!(first.timings.connect.is_some() && first.timings.tls.is_some(), "{first:?}");
+    for _ in 0..5 {
+        let result = next(&mut results).await.result;
+        succeeded(&result);
+        assert!(result.timings.connect.is_none() && result.timings.tls.is_none(), "{result:?}");
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_kept_tls_connection_closed_by_the_peer_costs_no_failure() {
+    let config = Arc::new(Ca::new().config("any.example", false));
+    // Takes the third request of each connection and closes.
+    let server = Server::new(move |stream, _| {
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+        let mut buffer = [0; 4096];
+        for _ in 0..2 {
+            if !std::io::Read::read(&mut stream, &mut buffer).is_ok_and(|it| it > 0) {
+                return;
+            }
+            let _ = stream.write_all(ok("").as_bytes());
+        }
+        let _ = std::io::Read::read(&mut stream, &mut buffer);
+    });
+    let checker = Arc::new(http(HttpGet { keep_alive: true, ..https(server.address) }, server.address));
+    let (engine, mut results) = engine(&options());
+    let _probe = engine.register(every(Duration::from_millis(10), &checker));
+    for _ in 0..9 {
+        succeeded(&next(&mut results).await.result);
+    }
+    assert!((4..=6).contains(&server.accepted()), "{}", server.accepted());
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_of_the_prober_is_a_failure_of_tls() {
+    let server = serving(Ca::new().demanding("any.example"));
+    let alone = http(https(server.address), server.address).run(AMPLE).await;
+    // Its refusal may be overtaken by its hanging up.
+    assert!(matches!(alone.reason(), Some(Reason::Tls | Reason::ConnectionReset)), "{alone:?}");
+    let checker = Arc::new(http(https(server.address), server.address));
+    let engine = crate::engine::once(checker, AMPLE).await;
+    assert!(matches!(engine.reason(), Some(Reason::Tls | Reason::ConnectionReset)), "{engine:?}");
 }
