@@ -6,7 +6,7 @@
 
 pub(crate) mod helm;
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use crate::{Outcome, run};
 
@@ -70,23 +70,30 @@ const PYTHON: &str = "openapi-spec-validator==0.9.0 schemathesis==4.32.5 kuberne
 
 /// Brings the Python programs that the tests run, unless they are there.
 pub(crate) fn python() -> Outcome {
-    let folder = run::target().join("python");
+    from_pypi("python", PYTHON).map(|_| ())
+}
+
+/// Brings packages from PyPI, unless they are there, into an environment of their own in a folder of the target folder.
+/// Returns the environment.
+pub(crate) fn from_pypi(folder: &str, packages: &str) -> Result<PathBuf, String> {
+    let folder = run::target().join(folder);
     let (venv, stamp) = (folder.join("venv"), folder.join("installed"));
-    if fs::read_to_string(&stamp).is_ok_and(|it| it == PYTHON) {
-        return Ok(());
+    if fs::read_to_string(&stamp).is_ok_and(|it| it == packages) {
+        return Ok(venv);
     }
     let interpreter = run::on_path("python3").is_some()
         && run::read(run::program("python3").args(["-c", "import ensurepip, venv"])).is_ok();
     if !interpreter {
         install(&["python3-venv"])?;
     }
-    println!("installing {PYTHON} from PyPI into {}", venv.display());
+    println!("installing {packages} from PyPI into {}", venv.display());
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     run::step(run::program("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     let mut pip = run::program(venv.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON.split(' '));
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages.split(' '));
     run::step(&mut pip)?;
-    fs::write(&stamp, PYTHON).map_err(|error| format!("{}: {error}", stamp.display()))
+    fs::write(&stamp, packages).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    Ok(venv)
 }
 
 /// Installs those of `tools` that are missing.

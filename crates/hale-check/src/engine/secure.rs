@@ -175,7 +175,7 @@ impl Core {
             if let Err(error) = sent {
                 return self.broken(at, checker, &check.place, error);
             }
-            if (received.len() > before || ended) && self.heard(at, checker, check, &mut received, ended) {
+            if (received.len() > before || ended) && self.heard(at, checker, check, &received, ended) {
                 return;
             }
             let Some(conn) = self.sockets.get(at) else { return };
@@ -193,7 +193,7 @@ impl Core {
         at: u32,
         checker: &Arc<Checker>,
         check: &HttpCheck,
-        received: &mut Vec<u8>,
+        received: &[u8],
         ended: bool,
     ) -> bool {
         let now = self.now();
