@@ -283,8 +283,8 @@ mod tests {
         STACK  DEPLOYMENT OBJECT  STATUS    READY  CHECKED  CONDITIONS
         shop   d1                 degraded  1/2    30s ago  CrashLoopBackOff
 
-        AGENT  STATUS    SINCE   READY  CHECKED  CONDITIONS
-        prod   degraded  1m ago  1/2    30s ago  silent, CrashLoopBackOff
+        AGENT  STATUS    SINCE     READY  CHECKED  CONDITIONS
+        prod   degraded  1m0s ago  1/2    30s ago  silent, CrashLoopBackOff
 
         RESOURCE        NAMESPACE  READY  MESSAGE
         Deployment/web  shop       no     1 of 2 pods ready
