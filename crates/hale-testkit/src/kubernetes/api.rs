@@ -162,9 +162,8 @@ fn of_kind(
 
 fn list(shared: &Shared, served: Served, namespace: Option<&str>, query: &Words) -> Response {
     let selector = query.get("labelSelector").and_then(|it| it.split_once('='));
-    let wanted = |object: &&Value| {
-        selector.is_none_or(|(key, value)| object["metadata"]["labels"][key] == Value::from(value))
-    };
+    let wanted =
+        |object: &&Value| selector.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value);
     let state = shared.lock();
     let those = state.objects.iter().filter(|(place, _)| place.0 == served.2);
     let those = those.filter(|(place, _)| namespace.is_none_or(|it| it == place.1)).map(|(_, it)| it);
