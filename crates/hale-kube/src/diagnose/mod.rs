@@ -173,7 +173,7 @@ impl Work {
         let places: BTreeSet<&str> = pods.iter().map(|it| it.0.as_str()).collect();
         let several = places.len() > 1;
         let mut doing = JoinSet::new();
-        for (namespace, name) in pods.iter().take(MOST_PODS).cloned() {
+        for (namespace, name) in pods.into_iter().take(MOST_PODS) {
             let work = self.clone();
             doing.spawn(async move { work.pod(&namespace, &name, several).await });
         }
