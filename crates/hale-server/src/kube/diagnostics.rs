@@ -153,7 +153,7 @@ impl Kube {
         let record = self.request(id).await?;
         let result = match record.status {
             DiagnosticsStatus::Completed => {
-                let mut texts = self.store.texts(Kind::Diagnostics, &[record.id.clone()]).await?;
+                let mut texts = self.store.texts(Kind::Diagnostics, std::slice::from_ref(&record.id)).await?;
                 let text = texts.remove(&record.id).ok_or_else(|| expired_or_none(id))?;
                 Some(crate::problems::parse(text.as_bytes())?)
             }

@@ -174,7 +174,7 @@ impl Kube {
     pub(crate) async fn object(&self, id: &str) -> Answer<DeploymentObject> {
         let snapshot = self.snapshot();
         let (object, stack) = find_object(&snapshot.kube, id)?;
-        let mut texts = self.store.texts(Kind::DeploymentObject, &[object.id.clone()]).await?;
+        let mut texts = self.store.texts(Kind::DeploymentObject, std::slice::from_ref(&object.id)).await?;
         Ok(view::object(object, stack, texts.remove(&object.id)))
     }
 

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{find_agent, kube, large, large_json, not_yours};
+use super::{base, find_agent, kube, large, large_json, not_yours, one, write};
 use crate::{
     access::Access,
     api::Api,
@@ -45,10 +45,12 @@ const HEALTH: &str = "/api/v1/agents/{id}/health-status";
 const COMMENT: Duration = Duration::from_secs(10);
 
 pub(super) fn routes(surface: Surface) -> Surface {
-    let base = |it: Route| it.refuses(&[Code::NotApplicable, Code::Unavailable]);
-    let one = |it: Route| base(it).refuses(&[Code::NotFound]);
-    let write = |it: Route| one(it).refuses(&[Code::Conflict]);
-    let surface = surface
+    speaking(managing(surface))
+}
+
+/// What people ask about agents, and their registration.
+fn managing(surface: Surface) -> Surface {
+    surface
         .route(
             base(Route::get("/api/v1/agents", Access::See, "The agents of clusters, by name."))
                 .query::<ListQuery>()
@@ -74,7 +76,11 @@ pub(super) fn routes(surface: Surface) -> Surface {
                 .answers::<KubeAgent>(200),
             change,
         )
-        .route(write(Route::delete(ONE, Access::Admin, "Forgets an agent, with what it told.")), delete);
+        .route(write(Route::delete(ONE, Access::Admin, "Forgets an agent, with what it told.")), delete)
+}
+
+/// What an agent asks and tells.
+fn speaking(surface: Surface) -> Surface {
     surface
         .route(
             one(Route::get(
@@ -296,12 +302,10 @@ impl Told {
     async fn touch(&mut self) {
         let snapshot = self.kube.snapshot();
         let stale = snapshot.kube.agent(&self.agent).map_or(180, |it| it.stale_after_seconds);
-        let revision = snapshot.kube.seen.get(self.agent.as_str()).map(|it| it.revision);
-        if revision == self.touched || snapshot.kube.seen.get(self.agent.as_str()).is_none_or(|it| it.silent)
-        {
-            if let Err(error) = self.kube.heard(&self.agent).await {
-                tracing::debug!(agent = self.agent, error = %error.problem, "an agent can't be marked as heard");
-            }
+        let seen = snapshot.kube.seen.get(self.agent.as_str());
+        let due = seen.map(|it| it.revision) == self.touched || seen.is_none_or(|it| it.silent);
+        if due && let Err(error) = self.kube.heard(&self.agent).await {
+            tracing::debug!(agent = self.agent, error = %error.problem, "an agent can't be marked as heard");
         }
         self.touched = self.kube.snapshot().kube.seen.get(self.agent.as_str()).map(|it| it.revision);
         self.touch = Instant::now() + Duration::from_secs(stale.into()) / 3;

@@ -5,17 +5,14 @@ use axum::{
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };
-use hale_api::{
-    Code,
-    kube::{
-        Diagnostics, DiagnosticsAccepted, DiagnosticsQuery, DiagnosticsRequest, DiagnosticsResult,
-        PendingDiagnostics,
-    },
+use hale_api::kube::{
+    Diagnostics, DiagnosticsAccepted, DiagnosticsQuery, DiagnosticsRequest, DiagnosticsResult,
+    PendingDiagnostics,
 };
 use hale_model::cluster::{DiagnosticsRecord, Role};
 use http::{StatusCode, Uri};
 
-use super::{find_agent, kube, large, large_json, not_yours, own};
+use super::{base, find_agent, kube, large, large_json, not_yours, one, own, write};
 use crate::{
     access::Access,
     api::Api,
@@ -26,9 +23,11 @@ use crate::{
 };
 
 pub(super) fn routes(surface: Surface) -> Surface {
-    let base = |it: Route| it.refuses(&[Code::NotApplicable, Code::Unavailable]);
-    let one = |it: Route| base(it).refuses(&[Code::NotFound]);
-    let write = |it: Route| one(it).refuses(&[Code::Conflict]);
+    answering(asking(surface))
+}
+
+/// What people ask.
+fn asking(surface: Surface) -> Surface {
     surface
         .route(
             write(Route::post(
@@ -68,6 +67,11 @@ pub(super) fn routes(surface: Surface) -> Surface {
             .answers::<Diagnostics>(200),
             get,
         )
+}
+
+/// What agents take and answer.
+fn answering(surface: Surface) -> Surface {
+    surface
         .route(
             one(Route::get(
                 "/api/v1/agents/{id}/diagnostics/pending",

@@ -23,13 +23,28 @@ use crate::{
     cluster::snapshot::{Kept, KubeRecords},
     kube::Kube,
     problems::{Answer, Refusal, is_json, parse, read_at_most},
-    surface::Surface,
+    surface::{Route, Surface},
 };
 
 pub(super) fn routes(surface: Surface) -> Surface {
     let surface = stacks::routes(surface);
     let surface = agents::routes(surface);
     diagnostics::routes(surface)
+}
+
+/// A route that may be refused as all here.
+fn base(it: Route) -> Route {
+    it.refuses(&[Code::NotApplicable, Code::Unavailable])
+}
+
+/// A route about one thing.
+fn one(it: Route) -> Route {
+    base(it).refuses(&[Code::NotFound])
+}
+
+/// A route that changes one thing.
+fn write(it: Route) -> Route {
+    one(it).refuses(&[Code::Conflict])
 }
 
 fn kube(api: &Api) -> Answer<&Kube> {

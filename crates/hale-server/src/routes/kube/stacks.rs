@@ -15,7 +15,7 @@ use hale_api::{
 use hale_model::cluster::{DeploymentObjectRecord, KubeAgentRecord, Role, StackRecord};
 use http::{StatusCode, Uri};
 
-use super::{kube, large, large_json, not_yours, own};
+use super::{base, kube, large, large_json, not_yours, one, own, write};
 use crate::{
     access::Access,
     api::Api,
@@ -34,9 +34,6 @@ const OBJECTS: &str = "/api/v1/stacks/{id}/deployment-objects";
 const OBJECT: &str = "/api/v1/deployment-objects/{id}";
 
 pub(super) fn routes(surface: Surface) -> Surface {
-    let base = |it: Route| it.refuses(&[Code::NotApplicable, Code::Unavailable]);
-    let one = move |it: Route| base(it).refuses(&[Code::NotFound]);
-    let write = move |it: Route| base(it).refuses(&[Code::NotFound, Code::Conflict]);
     let surface = surface
         .route(
             base(Route::get(ALL, Access::See, "The stacks, by name."))
