@@ -100,7 +100,7 @@ impl Agent {
         let asks = Asks {
             supervisor: options.supervisor.clone(),
             targets: options.targets.clone(),
-            outcomes: Arc::clone(&options.reports.outcomes),
+            reports: Arc::clone(&options.reports),
             data_dir: options.data_dir,
             tails: Asks::tails(),
         };

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    spool::Outcomes,
+    reports::Reports,
     targets::{self, TargetError, Targets},
 };
 
@@ -54,7 +54,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 pub(crate) struct Asks {
     pub(crate) supervisor: SupervisorHandle,
     pub(crate) targets: Targets,
-    pub(crate) outcomes: Arc<dyn Outcomes>,
+    pub(crate) reports: Arc<Reports>,
     /// Where replicas' logs are.
     pub(crate) data_dir: PathBuf,
     /// Who may read a log back now.
@@ -151,8 +151,9 @@ impl Asks {
         let done = match what {
             Some(What::Order(order)) => self.order(order).await,
             Some(What::Logs(ask)) => self.logs(id, ask, answers).await,
-            Some(What::OutcomesOf(subject)) => match self.outcomes.history(subject).await {
-                Ok(history) => {
+            Some(What::OutcomesOf(subject)) => match self.reports.outcomes.history(subject.clone()).await {
+                Ok(mut history) => {
+                    self.reports.histories.complete(&subject, &mut history);
                     // A history always has a JSON form.
                     return answer::What::Outcomes(serde_json::to_string(&history).unwrap_or_default());
                 }

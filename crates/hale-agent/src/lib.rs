@@ -15,6 +15,7 @@ pub mod blackbox;
 mod desired;
 mod drains;
 pub mod health;
+mod histories;
 pub mod link;
 pub mod metrics;
 mod reports;

@@ -22,12 +22,16 @@ use prometheus_client::{
 use tokio::sync::watch;
 
 pub use self::link::LinkMetrics;
-use self::probing::{Probing, Source};
+use self::{
+    probing::{Probing, Source},
+    spells::Spells,
+};
 
 pub mod exposition;
 mod link;
 mod probing;
 mod process;
+mod spells;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -44,6 +48,7 @@ pub struct AgentMetrics {
     budget_hits: Family<Labels, Counter>,
     prober_errors: Family<Labels, Counter>,
     events: Family<Labels, Counter>,
+    spells: Spells,
     health: Family<Labels, Gauge>,
     failures: Family<Labels, Gauge>,
     replicas: std::sync::Mutex<HashSet<String>>,
@@ -97,6 +102,7 @@ impl AgentMetrics {
                 "Checks that could not be made: neither success nor failure",
             ),
             events: family(all, "health_events", "Events written, by type"),
+            spells: Spells::register(all),
             health: Family::default(),
             failures: Family::default(),
             replicas: std::sync::Mutex::default(),
@@ -216,9 +222,12 @@ impl Sink for AgentMetrics {
     fn report(&self, report: Report) {
         match report {
             Report::Outcome(outcome) => self.outcome(&outcome),
-            Report::Event(event) => self.event(&event.data),
+            Report::Event(event) => {
+                self.spells.event(&event);
+                self.event(&event.data);
+            }
             Report::Removed { replica, .. } => self.forget(&replica),
-            Report::Endpoint(_) => {}
+            Report::Endpoint(_) | Report::Forgotten(_) => {}
         }
     }
 }

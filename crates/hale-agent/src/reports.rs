@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::{
+    histories::Histories,
     metrics::AgentMetrics,
     spool::{Outcomes, Spool},
 };
@@ -43,6 +44,7 @@ pub struct Reports {
     metrics: Arc<AgentMetrics>,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) outcomes: Arc<dyn Outcomes>,
+    pub(crate) histories: Histories,
     /// Told as well, after all others.
     also: Option<Arc<dyn Sink>>,
     noted: Mutex<Noted>,
@@ -60,7 +62,8 @@ impl Reports {
         also: Option<Arc<dyn Sink>>,
     ) -> Arc<Self> {
         let (noted, changed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { node: node.into(), metrics, spool, outcomes, also, noted, changed })
+        let histories = Histories::new(Arc::clone(&outcomes));
+        Arc::new(Self { node: node.into(), metrics, spool, outcomes, histories, also, noted, changed })
     }
 
     /// Tells an event about the node itself, and writes its line (O2).
@@ -69,6 +72,11 @@ impl Reports {
         let source = format!("/nodes/{}", self.node);
         let event = NewEvent { time: Timestamp::now(), source, subject: self.node.clone(), data };
         self.report(Report::Event(Box::new(event)));
+    }
+
+    /// Has series kept as far as they are filled. Before the node ends: what it does not keep here is lost with it.
+    pub fn keep_series(&self) {
+        self.histories.keep_all();
     }
 
     /// What has happened since the last call.
@@ -106,7 +114,7 @@ impl Reports {
                 }
                 None => noted.dirty.targets |= event.data.kind().starts_with("dev.hale.target."),
             },
-            Report::Outcome(_) => return,
+            Report::Outcome(_) | Report::Forgotten(_) => return,
         }
         drop(noted);
         self.changed.notify_one();
@@ -116,9 +124,18 @@ impl Reports {
 impl Sink for Reports {
     fn report(&self, report: Report) {
         match &report {
-            Report::Event(event) => self.spool.append((**event).clone()),
-            Report::Outcome(outcome) => self.outcomes.outcome(outcome.clone()),
-            Report::Removed { replica, .. } => self.outcomes.forget(replica),
+            Report::Event(event) => {
+                self.histories.event(event);
+                self.spool.append((**event).clone());
+            }
+            Report::Outcome(outcome) => {
+                self.histories.outcome(outcome);
+                self.outcomes.outcome(outcome.clone());
+            }
+            Report::Removed { replica: gone, .. } | Report::Forgotten(gone) => {
+                self.histories.forget(gone);
+                self.outcomes.forget(gone);
+            }
             Report::Endpoint(_) => {}
         }
         self.note(&report);

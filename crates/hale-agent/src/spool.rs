@@ -10,7 +10,10 @@ use std::{
 };
 
 use hale_api::{outcomes::ProbeHistory, proto};
-use hale_model::{event::NewEvent, report::OutcomeRecord};
+use hale_model::{
+    event::NewEvent,
+    report::{OutcomeRecord, SeriesPiece},
+};
 use hale_supervisor::runtime::BoxFuture;
 use tokio::sync::watch;
 
@@ -59,6 +62,9 @@ pub trait Spool: Send + Sync + 'static {
 pub trait Outcomes: Send + Sync + 'static {
     /// Takes an outcome. Returns at once.
     fn outcome(&self, outcome: OutcomeRecord);
+
+    /// Takes what became of checks for a while. Returns at once.
+    fn series(&self, piece: SeriesPiece);
 
     /// A replica or target is no more.
     fn forget(&self, subject: &str);
@@ -214,6 +220,9 @@ impl Outcomes for RecentOutcomes {
         recent.push_back(outcome);
     }
 
+    /// Nothing is kept: what is being filled is known all the same.
+    fn series(&self, _piece: SeriesPiece) {}
+
     fn forget(&self, subject: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
     }
@@ -228,6 +237,7 @@ impl Outcomes for RecentOutcomes {
                     probe: outcome.probe,
                     outcomes: vec![outcome.clone()],
                     runs: Vec::new(),
+                    series: Vec::new(),
                 }),
             }
         }

@@ -8,20 +8,22 @@
 //! A target may be a list of others that somebody else keeps : what enters it is watched, what leaves it takes
 //! its counters with it, and while it can't be read the last one stays (N14).
 
+mod doubts;
+mod kept;
 mod lists;
 mod read;
 mod runner;
 mod told;
 mod watched;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use hale_health::Status;
 use hale_model::{
     spec::{ListEntry, Target},
     status::TargetStatus,
 };
-use hale_supervisor::{clock::Clock, engine::TargetChecks, guard::Guard, sink::Sink};
+use hale_supervisor::{clock::Clock, engine::TargetChecks, guard::Guard, outside::Outside, sink::Sink};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::runner::Runner;
@@ -42,6 +44,10 @@ pub struct TargetOptions {
     pub clock: Arc<dyn Clock>,
     /// What doubts the node's own probes (H22), if anything does.
     pub guard: Option<Guard>,
+    /// What doubts its probes of other machines, if anything does.
+    pub outside: Option<Outside>,
+    /// Where it is kept what is in lists, for the next start; `None`: nowhere.
+    pub lists: Option<PathBuf>,
     /// Failures that earlier runs told, from the log of events.
     pub told: Told,
 }

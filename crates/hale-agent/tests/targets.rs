@@ -99,6 +99,8 @@ fn watch() -> (Targets, Arc<Recorder>) {
         sink,
         clock: Arc::new(BootClock),
         guard: None,
+        outside: None,
+        lists: None,
         told: Told::default(),
     });
     (targets, told)

@@ -21,7 +21,7 @@ use crate::{
     explain::Explanation,
     logs::LogQuery,
     operation::{ActionRequest, Operation, Verb},
-    outcomes::OutcomeHistory,
+    outcomes::{History, HistoryQuery, OutcomeHistory},
     tls::{ClientTls, take_apart},
     transport::Transport,
 };
@@ -202,6 +202,20 @@ impl Client {
     /// As every call: see [`ClientError`].
     pub async fn outcomes(&self, name: &str) -> Result<OutcomeHistory, ClientError> {
         self.get(&format!("/api/v1/outcomes/{}", encode(name))).await
+    }
+
+    /// Availability and durations of the checks of a replica or target over days.
+    ///
+    /// # Errors
+    /// As every call: see [`ClientError`].
+    pub async fn history(
+        &self,
+        of: Collection,
+        name: &str,
+        query: &HistoryQuery,
+    ) -> Result<History, ClientError> {
+        let path = format!("/api/v1/{}/{}/history", of.as_str(), encode(name));
+        self.get(&with_query(&path, query)).await
     }
 
     /// The endpoints of a service.

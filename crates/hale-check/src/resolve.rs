@@ -1,30 +1,48 @@
 //! Names to addresses, off the path of the checks, with a cache.
 //!
 //! The system's resolver blocks a thread for as long as it likes. So at most one look-up of a name is under way at a
-//! time, whoever waits for it, and its answer serves all for [`KEPT_FOR`]: the number of blocked threads is bounded by
-//! the number of names, and a hanging name server delays nobody but those who ask for that name. Failures are not
-//! kept: the next check asks anew.
+//! time, whoever waits for it, and its answer serves all: the number of blocked threads is bounded by the number of
+//! names, and a hanging name server delays nobody but those who ask for that name. Failures are not kept: the next check
+//! asks anew.
+//!
+//! How long an answer may serve (N15) the system's resolver does not tell. So once it has answered, the name servers of the
+//! machine are asked for the same records, and if they answer the same, theirs is the time. What they do not know (a name
+//! of `/etc/hosts`, of a search domain, of another service of names) serves for [`LONGEST`].
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use hale_health::Reason;
+use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::sync::watch;
 
-use crate::result::Fault;
+use crate::{
+    dns::{
+        conf,
+        exchange::{self, Question},
+    },
+    net::Trace,
+    result::Fault,
+};
 
-/// How long an answer serves. The system's resolver does not tell how long it may.
-pub(crate) const KEPT_FOR: Duration = Duration::from_secs(30);
+/// The longest an answer serves, and how long one serves whose time is not known.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The shortest, whatever the name server says.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// How long the name servers may take to tell for how long.
+const TTL_WITHIN: Duration = Duration::from_secs(2);
 
 type Answer = Result<Arc<[IpAddr]>, String>;
 
 enum Entry {
     Asking(watch::Receiver<Option<Answer>>),
-    Known { addresses: Arc<[IpAddr]>, since: Instant },
+    Known { addresses: Arc<[IpAddr]>, since: Instant, serves: Duration },
 }
 
 type Cache = Mutex<HashMap<Box<str>, Entry>>;
@@ -38,7 +56,9 @@ fn cache() -> &'static Cache {
 pub(crate) fn known(name: &str) -> Option<Arc<[IpAddr]>> {
     let cache = cache().lock().unwrap_or_else(PoisonError::into_inner);
     match cache.get(name) {
-        Some(Entry::Known { addresses, since }) if since.elapsed() < KEPT_FOR => Some(Arc::clone(addresses)),
+        Some(Entry::Known { addresses, since, serves }) if since.elapsed() < *serves => {
+            Some(Arc::clone(addresses))
+        }
         _ => None,
     }
 }
@@ -78,13 +98,51 @@ fn ask(name: &str) -> watch::Receiver<Option<Answer>> {
     let (tell, answer) = watch::channel(None);
     cache.insert(name.into(), Entry::Asking(answer.clone()));
     let name: Box<str> = name.into();
+    let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let found = resolve(&name);
-        keep(name, &found);
+        keep(name.clone(), &found);
+        if let Ok(addresses) = &found {
+            let addresses = Arc::clone(addresses);
+            runtime.spawn(async move { learn(&name, &addresses).await });
+        }
         // Nobody may be waiting any more: their checks have timed out.
         let _ = tell.send(Some(found));
     });
     answer
+}
+
+/// Has an answer serve as long as the name servers say.
+async fn learn(name: &str, addresses: &[IpAddr]) {
+    // An address is no name, and one word is of a search domain, or of this machine.
+    if !name.trim_end_matches('.').contains('.') || name.parse::<IpAddr>().is_ok() {
+        return;
+    }
+    let Ok(servers) = conf::servers() else { return };
+    let Some(ttl) = ttl(&servers, name, addresses).await else { return };
+    let mut cache = cache().lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Entry::Known { serves, .. }) = cache.get_mut(name) {
+        *serves = ttl;
+    }
+}
+
+/// For how long the records of a name may be remembered, if these are its addresses.
+async fn ttl(servers: &[SocketAddr], name: &str, addresses: &[IpAddr]) -> Option<Duration> {
+    let kind = if addresses.first()?.is_ipv4() { RecordType::A } else { RecordType::AAAA };
+    let mut fqdn = Name::from_ascii(name).ok()?;
+    fqdn.set_fqdn(true);
+    let question = Question { name: fqdn, kind, recursion: true, tcp: false };
+    let mut trace = Trace::new();
+    let asked = exchange::ask(servers, &question, &mut trace, TTL_WITHIN);
+    let answered = tokio::time::timeout(TTL_WITHIN, asked).await.ok()?.ok()?;
+    let same = answered.message.answers.iter().any(|it| match &it.data {
+        RData::A(it) => addresses.contains(&IpAddr::V4(it.0)),
+        RData::AAAA(it) => addresses.contains(&IpAddr::V6(it.0)),
+        _ => false,
+    });
+    // Of the names on the way, too: the first of them that changes changes the answer.
+    let least = answered.message.answers.iter().map(|it| it.ttl).min().filter(|_| same)?;
+    Some(Duration::from_secs(u64::from(least)).clamp(SHORTEST, LONGEST))
 }
 
 fn keep(name: Box<str>, found: &Answer) {
@@ -92,9 +150,9 @@ fn keep(name: Box<str>, found: &Answer) {
     match found {
         Ok(addresses) => {
             // Names that nobody asks for any more go when new ones come.
-            cache
-                .retain(|_, it| !matches!(it, Entry::Known { since, .. } if since.elapsed() > 10 * KEPT_FOR));
-            let known = Entry::Known { addresses: Arc::clone(addresses), since: Instant::now() };
+            cache.retain(|_, it| !matches!(it, Entry::Known { since, .. } if since.elapsed() > 10 * LONGEST));
+            let known =
+                Entry::Known { addresses: Arc::clone(addresses), since: Instant::now(), serves: LONGEST };
             cache.insert(name, known);
         }
         Err(_) => {
@@ -115,5 +173,61 @@ fn resolve(name: &str) -> Answer {
             if addresses.is_empty() { Err(format!("{name} has no address")) } else { Ok(addresses.into()) }
         }
         Err(error) => Err(format!("could not resolve {name}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{Ipv4Addr, UdpSocket},
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+
+    /// A real name server; ended by its pid.
+    struct Dnsmasq(Child);
+
+    impl Drop for Dnsmasq {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    async fn asked(server: SocketAddr, name: &str, address: [u8; 4]) -> Option<Duration> {
+        ttl(&[server], name, &[IpAddr::V4(address.into())]).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_serves_as_long_as_a_real_name_server_says_within_bounds() {
+        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let port = format!("--port={}", free.port());
+        let records = ["long.test,192.0.2.1,900", "some.test,192.0.2.2,7", "none.test,192.0.2.3,0"];
+        let child = Command::new("dnsmasq")
+            .args([
+                "-C",
+                "/dev/null",
+                "--no-daemon",
+                "--no-resolv",
+                "--no-hosts",
+                "--user=root",
+                "--pid-file=",
+            ])
+            .args(["--listen-address=127.0.0.1", "--bind-interfaces", &port])
+            .args(records.map(|it| format!("--host-record={it}")))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let _server = Dnsmasq(child);
+        let mut tries = 0;
+        while asked(free, "some.test", [192, 0, 2, 2]).await.is_none() {
+            tries += 1;
+            assert!(tries < 20, "it does not answer");
+        }
+        assert_eq!(asked(free, "some.test", [192, 0, 2, 2]).await, Some(Duration::from_secs(7)));
+        assert_eq!(asked(free, "long.test", [192, 0, 2, 1]).await, Some(LONGEST));
+        assert_eq!(asked(free, "none.test", [192, 0, 2, 3]).await, Some(SHORTEST));
+        assert_eq!(asked(free, "some.test", [10, 0, 0, 1]).await, None, "the system has it from elsewhere");
     }
 }

@@ -20,12 +20,14 @@ mod plan;
 mod policy;
 mod reason;
 mod roll_up;
+pub mod series;
 mod serving;
 mod status;
 mod table;
 mod target;
 mod threshold;
 mod time;
+mod uplink;
 mod watchdog;
 mod window;
 
@@ -57,6 +59,7 @@ pub use table::{Impossible, Move, transition_dot, transition_matrix, transition_
 pub use target::{TargetMachine, TargetNote, TargetOutcome};
 pub use threshold::Threshold;
 pub use time::Time;
+pub use uplink::{Network, Uplink};
 pub use watchdog::Watchdog;
 pub use window::RestartWindow;
 

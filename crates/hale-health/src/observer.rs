@@ -24,6 +24,9 @@ pub struct ObserverPolicy {
     pub again: Duration,
     /// How long decisions are held before health is unknown.
     pub hold: Duration,
+    /// How long a check that it passed is believed, where one failure alone makes it check itself: see
+    /// [`ObserverGuard::doubt`].
+    pub believed: Duration,
 }
 
 impl Default for ObserverPolicy {
@@ -36,6 +39,7 @@ impl Default for ObserverPolicy {
             self_check: Duration::from_secs(1),
             again: Duration::from_secs(5),
             hold: Duration::from_secs(60),
+            believed: Duration::from_secs(1),
         }
     }
 }
@@ -62,9 +66,10 @@ pub enum GuardDecision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Sound,
-    /// The self-check is under way; since when.
+    /// The self-check is under way; since when, and whether one failure alone was the cause, which is not worth a note.
     Checking {
         since: Time,
+        quiet: bool,
     },
     Unwell {
         since: Time,
@@ -84,7 +89,12 @@ enum Check {
 struct Seen<A> {
     address: A,
     healthy: bool,
+    /// In a row.
+    failures: u32,
 }
+
+/// A probe that has failed so often is no news: it alone does not make a node check itself.
+const NEWS: u32 = 20;
 
 /// Watches the outcomes of a node's network probes. `K` names a probe, `A` the address it asks.
 #[derive(Debug)]
@@ -95,13 +105,22 @@ pub struct ObserverGuard<K, A> {
     /// Those that were healthy and then failed, and when; oldest first.
     fallen: VecDeque<(Time, K)>,
     state: State,
+    /// When a check of itself that it passed began.
+    well_at: Option<Time>,
 }
 
 impl<K: Ord + Clone, A: Ord + Clone> ObserverGuard<K, A> {
     /// A guard that has seen nothing.
     #[must_use]
     pub const fn new(policy: ObserverPolicy) -> Self {
-        Self { policy, probes: BTreeMap::new(), healthy: 0, fallen: VecDeque::new(), state: State::Sound }
+        Self {
+            policy,
+            probes: BTreeMap::new(),
+            healthy: 0,
+            fallen: VecDeque::new(),
+            state: State::Sound,
+            well_at: None,
+        }
     }
 
     /// Takes the outcome of a network probe; not of one that only touches this node.
@@ -115,9 +134,13 @@ impl<K: Ord + Clone, A: Ord + Clone> ObserverGuard<K, A> {
     ) {
         let before = self.probes.get_mut(probe);
         let was = before.as_ref().map(|seen| seen.healthy);
+        let failures = before.as_ref().map_or(0, |seen| seen.failures).saturating_add(1);
+        let failures = if healthy { 0 } else { failures };
         match before {
-            Some(seen) => *seen = Seen { address: address.clone(), healthy },
-            None => drop(self.probes.insert(probe.clone(), Seen { address: address.clone(), healthy })),
+            Some(seen) => *seen = Seen { address: address.clone(), healthy, failures },
+            None => {
+                self.probes.insert(probe.clone(), Seen { address: address.clone(), healthy, failures });
+            }
         }
         self.healthy += u32::from(healthy);
         self.healthy -= u32::from(was == Some(true));
@@ -152,11 +175,34 @@ impl<K: Ord + Clone, A: Ord + Clone> ObserverGuard<K, A> {
         if u32::try_from(addresses.len()).unwrap_or(u32::MAX) < self.policy.addresses {
             return;
         }
-        self.state = State::Checking { since: now };
+        self.state = State::Checking { since: now, quiet: false };
         let reason = format!("{failing} of {probes} probes failed at once");
         out.push(GuardDecision::Note { failing, probes, verdict: format!("suspect: {reason}") });
         out.push(GuardDecision::Tell(Observer::Suspect { confirmed: false, reason }));
         out.push(GuardDecision::CheckSelf);
+    }
+
+    /// A probe failed, and this node has somebody to ask whether that may be its own fault: it checks itself, unless it
+    /// passed a check just now, or the probe has failed for long. Call it after [`ObserverGuard::outcome`].
+    pub fn doubt(&mut self, now: Time, probe: &K, out: &mut Vec<GuardDecision>) {
+        let news = self.probes.get(probe).is_some_and(|seen| (1..=NEWS).contains(&seen.failures));
+        let believed = self.well_at.is_some_and(|at| now.since(at) < self.policy.believed);
+        if self.state != State::Sound || !news || believed {
+            return;
+        }
+        self.state = State::Checking { since: now, quiet: true };
+        let reason = "a probe failed, and the node asks its references".to_owned();
+        out.push(GuardDecision::Tell(Observer::Suspect { confirmed: false, reason }));
+        out.push(GuardDecision::CheckSelf);
+    }
+
+    /// The node has seen that something is wrong with itself, without a check.
+    pub fn found_unwell(&mut self, now: Time, reason: String, out: &mut Vec<GuardDecision>) {
+        if matches!(self.state, State::Unwell { .. }) {
+            return;
+        }
+        self.state = State::Checking { since: now, quiet: false };
+        self.self_checked(now, Err(reason), out);
     }
 
     /// The node has checked itself: `Ok`, or what is wrong with it.
@@ -165,12 +211,16 @@ impl<K: Ord + Clone, A: Ord + Clone> ObserverGuard<K, A> {
         let probes = failing.saturating_add(self.healthy);
         match (&mut self.state, found) {
             (State::Sound, _) | (State::Unwell { check: Check::Due { .. }, .. }, _) => {}
-            (State::Checking { .. }, Ok(())) => {
+            (State::Checking { since, quiet }, Ok(())) => {
+                let quiet = *quiet;
+                self.well_at = Some(*since);
                 self.state = State::Sound;
                 // These have been judged; only new ones make a new suspicion.
-                self.fallen.clear();
-                let verdict = "self_well: the node is well, the failures are believed".to_owned();
-                out.push(GuardDecision::Note { failing, probes, verdict });
+                if !quiet {
+                    self.fallen.clear();
+                    let verdict = "self_well: the node is well, the failures are believed".to_owned();
+                    out.push(GuardDecision::Note { failing, probes, verdict });
+                }
                 out.push(GuardDecision::Tell(Observer::Sound));
             }
             (State::Unwell { .. }, Ok(())) => {
@@ -180,7 +230,7 @@ impl<K: Ord + Clone, A: Ord + Clone> ObserverGuard<K, A> {
                 out.push(GuardDecision::Note { failing, probes, verdict });
                 out.push(GuardDecision::Tell(Observer::Sound));
             }
-            (State::Checking { since }, Err(reason)) => {
+            (State::Checking { since, .. }, Err(reason)) => {
                 let check = Check::Due { at: now + self.policy.again };
                 self.state = State::Unwell { since: *since, check, reason: reason.clone(), blind: false };
                 let verdict = format!("self_suspect: {reason}");
@@ -199,7 +249,7 @@ impl<K: Ord + Clone, A: Ord + Clone> ObserverGuard<K, A> {
     pub fn tick(&mut self, now: Time, out: &mut Vec<GuardDecision>) {
         let late = |since: Time| now >= since + self.policy.self_check;
         match &self.state {
-            State::Checking { since } | State::Unwell { check: Check::UnderWay { since }, .. }
+            State::Checking { since, .. } | State::Unwell { check: Check::UnderWay { since }, .. }
                 if late(*since) =>
             {
                 let reason =
@@ -230,7 +280,7 @@ impl<K: Ord + Clone, A: Ord + Clone> ObserverGuard<K, A> {
     pub fn next_deadline(&self) -> Option<Time> {
         match &self.state {
             State::Sound => None,
-            State::Checking { since } => Some(*since + self.policy.self_check),
+            State::Checking { since, .. } => Some(*since + self.policy.self_check),
             State::Unwell { since, check, blind, .. } => {
                 let check = match check {
                     Check::Due { at } => *at,
@@ -243,112 +293,4 @@ impl<K: Ord + Clone, A: Ord + Clone> ObserverGuard<K, A> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Guard = ObserverGuard<u32, u32>;
-
-    /// `n` healthy probes, spread over so many addresses.
-    fn guard(n: u32, addresses: u32) -> Guard {
-        let mut it = Guard::new(ObserverPolicy::default());
-        for probe in 0..n {
-            it.outcome(Time::ZERO, &probe, &(probe % addresses), true, &mut Vec::new());
-        }
-        it
-    }
-
-    fn fall(it: &mut Guard, probes: std::ops::Range<u32>, addresses: u32, at: u64) -> Vec<GuardDecision> {
-        let mut out = Vec::new();
-        for probe in probes {
-            it.outcome(Time::from_millis(at), &probe, &(probe % addresses), false, &mut out);
-        }
-        out
-    }
-
-    fn told(out: &[GuardDecision]) -> Vec<&Observer> {
-        out.iter()
-            .filter_map(|it| if let GuardDecision::Tell(what) = it { Some(what) } else { None })
-            .collect()
-    }
-
-    #[test]
-    fn most_probes_failing_at_once_make_it_check_itself() {
-        let mut it = guard(10, 3);
-        assert!(fall(&mut it, 0..5, 3, 1000).is_empty(), "half is not 60 %");
-        let out = fall(&mut it, 5..6, 3, 1000);
-        assert!(matches!(told(&out)[..], [Observer::Suspect { confirmed: false, .. }]));
-        assert!(out.contains(&GuardDecision::CheckSelf));
-    }
-
-    #[rstest::rstest]
-    #[case::too_few(4, 3)]
-    #[case::one_machine(20, 1)]
-    #[case::two_machines(20, 2)]
-    fn few_probes_or_few_addresses_raise_no_suspicion(#[case] probes: u32, #[case] addresses: u32) {
-        let mut it = guard(probes, addresses);
-        assert!(fall(&mut it, 0..probes, addresses, 1000).is_empty());
-    }
-
-    #[test]
-    fn failures_further_apart_than_ten_seconds_do_not_add_up() {
-        let mut it = guard(5, 5);
-        fall(&mut it, 0..2, 5, 0);
-        assert!(fall(&mut it, 2..5, 5, 10_001).is_empty());
-        let mut it = guard(5, 5);
-        fall(&mut it, 0..2, 5, 0);
-        assert!(!fall(&mut it, 2..5, 5, 10_000).is_empty());
-    }
-
-    #[test]
-    fn what_was_never_healthy_or_came_back_or_is_gone_does_not_count() {
-        let mut it = guard(5, 5);
-        fall(&mut it, 5..9, 5, 0);
-        fall(&mut it, 0..2, 5, 1);
-        it.outcome(Time::from_millis(2), &0, &0, true, &mut Vec::new());
-        it.forget(&1);
-        it.forget(&77);
-        it.forget(&4);
-        assert!(fall(&mut it, 2..4, 5, 3).is_empty());
-    }
-
-    #[test]
-    fn a_node_that_is_well_believes_its_probes_and_is_not_suspect_twice_of_the_same() {
-        let mut it = guard(5, 5);
-        fall(&mut it, 0..5, 5, 0);
-        let mut out = Vec::new();
-        it.self_checked(Time::from_millis(200), Ok(()), &mut out);
-        assert_eq!(told(&out), [&Observer::Sound]);
-        assert_eq!(it.next_deadline(), None);
-        assert!(fall(&mut it, 0..5, 5, 5000).is_empty());
-        it.self_checked(Time::from_secs(6), Err("late".to_owned()), &mut out);
-        assert_eq!(it.next_deadline(), None, "an answer nobody waits for changes nothing");
-    }
-
-    #[test]
-    fn a_node_that_is_unwell_holds_for_a_minute_and_is_blind_then() {
-        let mut it = guard(5, 5);
-        fall(&mut it, 0..5, 5, 0);
-        let mut out = Vec::new();
-        it.tick(Time::from_millis(999), &mut out);
-        assert!(out.is_empty());
-        it.tick(Time::from_secs(1), &mut out);
-        assert!(
-            matches!(told(&out)[..], [Observer::Suspect { confirmed: true, .. }]),
-            "no answer is an answer"
-        );
-        out.clear();
-        let mut now = Time::from_secs(1);
-        while let Some(due) = it.next_deadline().filter(|due| *due < Time::from_secs(60)) {
-            now = due;
-            it.tick(now, &mut out);
-        }
-        assert!(told(&out).is_empty() && now > Time::from_secs(50));
-        it.tick(Time::from_secs(60), &mut out);
-        assert!(matches!(told(&out)[..], [Observer::Blind { .. }]));
-        while !out.ends_with(&[GuardDecision::CheckSelf]) {
-            it.tick(it.next_deadline().unwrap(), &mut out);
-        }
-        it.self_checked(it.next_deadline().unwrap(), Ok(()), &mut out);
-        assert!(matches!(told(&out)[..], [.., Observer::Sound]));
-    }
-}
+mod tests;

@@ -228,6 +228,8 @@ impl TargetMachine {
             None => Status::Unknown,
             Some(true) if self.paused => Status::Degraded,
             Some(true) => Status::Healthy,
+            // The node doubts itself: what it has not told is not so (H22).
+            Some(false) if !self.published => Status::Unknown,
             Some(false) => Status::Failing,
         }
     }

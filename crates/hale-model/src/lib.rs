@@ -18,4 +18,5 @@ pub mod status;
 pub mod trace;
 
 pub use expand::expand;
+pub use hale_health::series;
 pub use hale_health::{Exit, Generation, Incarnation, Phase, ProbeKind, Reason, Status};

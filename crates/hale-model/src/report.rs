@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use hale_health::{ProbeKind, Reason};
+use hale_health::{ProbeKind, Reason, series::Bucket};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,19 @@ pub enum Report {
         /// The number of the placement that is over.
         generation: u64,
     },
+    /// A target is no longer probed here: it left its list, or is another one now (N14).
+    Forgotten(String),
+}
+
+/// What became of the checks of one probe for a while, to be kept with what was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesPiece {
+    /// The replica or target.
+    pub subject: String,
+    /// Which probe; `None` for a target.
+    pub probe: Option<ProbeKind>,
+    /// The checks.
+    pub bucket: Bucket,
 }
 
 /// The result of one check, for the record.

@@ -6,6 +6,7 @@ pub(crate) mod declare;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod health;
+pub(crate) mod history;
 pub(crate) mod kube;
 pub(crate) mod logs;
 pub(crate) mod nodes;
@@ -27,7 +28,7 @@ use hale_api::{
     logs::LogQuery,
     nodes::{NodeRequest, NodeVerb},
     operation::{ActionRequest, Operation, Verb},
-    outcomes::OutcomeHistory,
+    outcomes::{History, HistoryQuery, OutcomeHistory},
     tokens::{NewToken, RotateRequest, Token, TokenRequest},
 };
 use hale_model::status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, WorkloadStatus};
@@ -128,6 +129,23 @@ fn history(surface: Surface) -> Surface {
                 .answers::<OutcomeHistory>(200)
                 .refuses(&[Code::NotFound]),
             outcomes::outcomes,
+        )
+        .route(
+            see("/api/v1/targets/{name}/history", "Availability and durations of a target over days.")
+                .query::<HistoryQuery>()
+                .answers::<History>(200)
+                .refuses(&[Code::NotFound]),
+            history::of_target,
+        )
+        .route(
+            see(
+                "/api/v1/replicas/{name}/history",
+                "Availability and durations of a replica's probes over days.",
+            )
+            .query::<HistoryQuery>()
+            .answers::<History>(200)
+            .refuses(&[Code::NotFound]),
+            history::of_replica,
         )
         .route(
             see("/api/v1/events", "What happened: a page, or a stream of server-sent events as it happens.")

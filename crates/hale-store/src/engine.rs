@@ -164,6 +164,14 @@ impl Engine {
         }
     }
 
+    /// Makes days of series before this one (days since 1970) coarser; how many.
+    pub(crate) async fn coarsen(&mut self, before: i64, most: i64) -> Result<u64, sqlx::Error> {
+        match self {
+            Self::Sqlite(it) => it.coarsen(before, most).await,
+            Self::Postgres(it) => it.coarsen(before, most).await,
+        }
+    }
+
     /// Keeps only the newest runs of a probe.
     pub(crate) async fn trim(&mut self, probe: &ProbeKey, keep: i64) -> Result<(), sqlx::Error> {
         match self {
@@ -215,13 +223,13 @@ mod tests {
         let (to, answer) = oneshot::channel();
         let wish =
             Wish { name: "retention".to_owned(), holder: "me".to_owned(), ttl: Duration::from_secs(9) };
-        (Work { items: vec![Fact::Lease(wish, to)], outcomes: Vec::new() }, answer)
+        (Work { items: vec![Fact::Lease(wish, to)], ..Work::default() }, answer)
     }
 
     fn write() -> Work {
         let changes = vec![Step::Put(cluster_key(), "{}".to_owned())];
         let write = Prepared { changes, guards: Vec::new(), size: 0, room: None };
-        Work { items: vec![Fact::Write(Box::new(write), oneshot::channel().0)], outcomes: Vec::new() }
+        Work { items: vec![Fact::Write(Box::new(write), oneshot::channel().0)], ..Work::default() }
     }
 
     #[tokio::test]

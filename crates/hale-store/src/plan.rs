@@ -6,7 +6,7 @@
 //! does not hold is left out and answered; its neighbours are not touched by that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -19,7 +19,7 @@ use crate::{
     history::{Probe, ProbeKey, Probes},
     project,
     queue::{Fact, Prepared, Step, Wish},
-    rows::{EventRow, LeaseRow, Numbers, OutcomeRow, RecordRow, RunRow, to_text},
+    rows::{self, EventRow, LeaseRow, Numbers, OutcomeRow, RecordRow, RunRow, SeriesRow, to_text},
     work::Work,
 };
 
@@ -61,6 +61,7 @@ pub(crate) struct Plan {
     pub(crate) removed: Vec<String>,
     pub(crate) outcomes: Vec<OutcomeRow>,
     pub(crate) runs: Vec<RunRow>,
+    pub(crate) series: Vec<SeriesRow>,
     /// Where the histories then stand.
     pub(crate) probes: HashMap<ProbeKey, Probe>,
     /// One for each item of the work, in order.
@@ -87,6 +88,7 @@ impl Plan {
             && self.replicas.is_empty()
             && self.removed.is_empty()
             && self.outcomes.is_empty()
+            && self.series.is_empty()
     }
 }
 
@@ -275,7 +277,9 @@ impl Planner {
         plan.leases = leases.iter().filter_map(|it| state.leases.remove(it)).collect();
         plan.replicas = replicas.iter().filter_map(|it| state.replicas.remove(it)).collect();
         let mut runs = BTreeMap::new();
-        for outcome in &work.outcomes {
+        let removed: HashSet<&String> = plan.removed.iter().collect();
+        // What is left of one that is gone is not written behind it.
+        for outcome in work.outcomes.iter().filter(|it| !removed.contains(&it.subject)) {
             let key = ProbeKey::of(outcome);
             let probe = plan.probes.entry(key.clone()).or_insert_with(|| {
                 known.get(&key).or_else(|| state.probes.get(&key)).cloned().unwrap_or_default()
@@ -285,6 +289,7 @@ impl Planner {
             runs.insert(run.id, run);
         }
         plan.runs = runs.into_values().collect();
+        plan.series = rows::series(work.series.iter().filter(|it| !removed.contains(&it.subject)));
         plan
     }
 }

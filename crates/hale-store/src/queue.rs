@@ -9,13 +9,17 @@ use std::{
     time::Duration,
 };
 
-use hale_model::{event::NewEvent, report::OutcomeRecord};
+use hale_model::{
+    event::NewEvent,
+    report::{OutcomeRecord, SeriesPiece},
+};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use crate::{
     AuditRecord,
     cluster::{Change, Committed, Guard, Key, Lease, Write, WriteError},
     plan::clean,
+    work::Work,
 };
 
 /// The most facts that wait.
@@ -23,6 +27,9 @@ pub(crate) const MAX_FACTS: usize = 100_000;
 
 /// The most outcomes that wait.
 pub(crate) const MAX_OUTCOMES: usize = 20_000;
+
+/// The most pieces of series that wait.
+pub(crate) const MAX_SERIES: usize = 200_000;
 
 /// Something that must not be lost.
 #[derive(Debug)]
@@ -152,12 +159,15 @@ pub struct Counters {
     pub facts_waiting: usize,
     /// Outcomes that wait now.
     pub outcomes_waiting: usize,
+    /// Pieces of series that gave way to newer ones.
+    pub series_lost: u64,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     facts: VecDeque<Fact>,
     outcomes: VecDeque<OutcomeRecord>,
+    series: VecDeque<SeriesPiece>,
     closed: bool,
     counters: Counters,
 }
@@ -222,23 +232,45 @@ impl Queue {
         }
     }
 
+    /// Puts a piece of a series in; the oldest gives way when too many wait.
+    pub(crate) fn series(&self, piece: SeriesPiece) {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return;
+        }
+        if waiting.series.len() >= MAX_SERIES {
+            waiting.series.pop_front();
+            waiting.counters.series_lost += 1;
+        }
+        waiting.series.push_back(piece);
+        drop(waiting);
+        // As outcomes: not worth a sync of the disk each.
+        self.outcomes.notify_one();
+    }
+
     /// Takes what waits, oldest first, at most so much of each.
-    pub(crate) fn take(&self, most: usize) -> (Vec<Fact>, Vec<OutcomeRecord>) {
+    pub(crate) fn take(&self, most: usize) -> Work {
         let mut waiting = self.lock();
         let facts = waiting.facts.len().min(most);
         let outcomes = waiting.outcomes.len().min(most);
-        (waiting.facts.drain(..facts).collect(), waiting.outcomes.drain(..outcomes).collect())
+        let series = waiting.series.len().min(most);
+        Work {
+            items: waiting.facts.drain(..facts).collect(),
+            outcomes: waiting.outcomes.drain(..outcomes).collect(),
+            series: waiting.series.drain(..series).collect(),
+        }
     }
 
     /// Whether something waits that is to be written now. A few outcomes alone are not: they wait for company.
     pub(crate) fn presses(&self) -> bool {
         let waiting = self.lock();
         let outcomes = waiting.outcomes.len();
-        if !waiting.facts.is_empty() || outcomes > MAX_OUTCOMES / 4 || (waiting.closed && outcomes > 0) {
+        let few = outcomes + waiting.series.len();
+        if !waiting.facts.is_empty() || outcomes > MAX_OUTCOMES / 4 || (waiting.closed && few > 0) {
             return true;
         }
         drop(waiting);
-        if outcomes > 0 {
+        if few > 0 {
             // What wakes the writer for them may have been used up already.
             self.outcomes.notify_one();
         }
@@ -258,6 +290,7 @@ impl Queue {
         let left = waiting.facts.len();
         waiting.facts.clear();
         waiting.outcomes.clear();
+        waiting.series.clear();
         left
     }
 
@@ -307,7 +340,7 @@ mod tests {
             queue.outcome(outcome(n));
         }
         assert_eq!(queue.counters().outcomes_dropped, 3);
-        assert_eq!(queue.take(1).1[0].consecutive, 3);
+        assert_eq!(queue.take(1).outcomes[0].consecutive, 3);
     }
 
     #[test]
@@ -353,6 +386,6 @@ mod tests {
             assert_eq!(queue.fact(Fact::Removed(n.to_string())), n < MAX_FACTS);
         }
         assert_eq!(queue.counters().facts_lost, 1);
-        assert!(matches!(&queue.take(1).0[0], Fact::Removed(name) if name == "0"));
+        assert!(matches!(&queue.take(1).items[0], Fact::Removed(name) if name == "0"));
     }
 }

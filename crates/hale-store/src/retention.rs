@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use hale_model::series;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{Options, engine::Engine, history::Probes, queue::Queue};
+use crate::{Options, engine::Engine, history::Probes, queue::Queue, rows::number};
 
 /// How often it is looked at.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
@@ -37,6 +38,8 @@ pub(crate) enum Old {
     Audit,
     Outcomes,
     Runs,
+    /// Days of series.
+    Series,
     /// Records that were deleted.
     Deleted,
     Writers,
@@ -72,6 +75,7 @@ pub(crate) async fn clean(
         (Old::Audit, options.audit_age),
         (Old::Outcomes, options.outcome_age),
         (Old::Runs, options.outcome_age),
+        (Old::Series, options.outcome_age),
         (Old::Deleted, DELETED_AGE),
         (Old::Writers, WRITER_AGE),
     ] {
@@ -87,6 +91,18 @@ pub(crate) async fn clean(
             }
         }
     }
+    let fine = Timestamp::now().as_second().cast_unsigned() / series::DAY;
+    let fine = number(fine.saturating_sub(series::FINE_DAYS));
+    for round in 1.. {
+        let made = engine.coarsen(fine, AT_ONCE).await?;
+        if made < AT_ONCE.cast_unsigned() {
+            break;
+        }
+        if round == ROUNDS || queue.presses() {
+            more = true;
+            break;
+        }
+    }
     for probe in probes.with_many_runs(100, 100) {
         engine.trim(&probe, RUNS).await?;
     }
@@ -98,7 +114,7 @@ mod tests {
     use hale_model::{
         Reason,
         event::{EventData, NewEvent, NodeStarted},
-        report::OutcomeRecord,
+        report::{OutcomeRecord, SeriesPiece},
     };
 
     use hale_api::events::EventQuery;
@@ -139,6 +155,12 @@ mod tests {
         }
     }
 
+    fn piece(start: u64) -> SeriesPiece {
+        let mut bucket = series::Bucket::new(start, series::FINE);
+        bucket.successes = 1;
+        SeriesPiece { subject: "api".to_owned(), probe: None, bucket }
+    }
+
     async fn engine(dir: &tempfile::TempDir) -> Engine {
         let connection = schema::open(&dir.path().join("hale.db"), schema::MIGRATIONS).await.unwrap();
         Engine::Sqlite(Box::new(crate::sqlite::Engine::new(connection, "me".to_owned())))
@@ -177,7 +199,7 @@ mod tests {
         let old = (0..1500).map(|_| event(SignedDuration::from_hours(48)));
         let new = (0..20).map(|_| event(SignedDuration::ZERO));
         let flapping = (0..3000).map(|n| outcome(n, (n % 2 == 0).then_some(Reason::Timeout)));
-        let work = Work { items: old.chain(new).collect(), outcomes: flapping.collect() };
+        let work = Work { items: old.chain(new).collect(), outcomes: flapping.collect(), ..Work::default() };
         let plan = engine.run(&work, &probes, &mut batches).await.unwrap();
         probes.learn(plan.probes, &[], true);
 
@@ -188,6 +210,18 @@ mod tests {
         let history = reader.history("web-0").await.unwrap();
         assert_eq!((history[0].runs.len(), history[0].outcomes.len()), (1000, 100));
 
+        let today = Timestamp::now().as_second().cast_unsigned() / series::DAY;
+        let days = [today, today - 1, today - 2, today - 29, today - 40];
+        let made =
+            days.iter().flat_map(|day| (0..12).map(move |n| piece(day * series::DAY + n * series::FINE)));
+        let work = Work { series: made.collect(), ..Work::default() };
+        engine.run(&work, &probes, &mut batches).await.unwrap();
+        assert!(!clean(&mut engine, &mut probes, &options, &queue).await.unwrap());
+        let kept = reader.history("api").await.unwrap();
+        let buckets = |(day, data): &(u64, String)| (today - day, series::text::read(*day, data).len());
+        let kept: Vec<(u64, usize)> = kept[0].series.iter().map(buckets).collect();
+        assert_eq!(kept, [(29, 1), (2, 1), (1, 12), (0, 12)], "older days by the hour, none for ever");
+
         let options = Options { max_events: 5, outcome_age: Duration::ZERO, ..Options::default() };
         clean(&mut engine, &mut probes, &options, &queue).await.unwrap();
         assert_eq!(events(&reader).await, 5);
@@ -197,7 +231,7 @@ mod tests {
         for step in [put, Step::Delete(cluster_key())] {
             let (to, _answer) = oneshot::channel();
             let write = Prepared { changes: vec![step], guards: Vec::new(), size: 0, room: None };
-            let work = Work { items: vec![Fact::Write(Box::new(write), to)], outcomes: Vec::new() };
+            let work = Work { items: vec![Fact::Write(Box::new(write), to)], ..Work::default() };
             engine.run(&work, &probes, &mut batches).await.unwrap();
         }
         assert!(!reader.changes(Some(1), 10).await.unwrap().reset, "a deletion is told for a while");
@@ -215,7 +249,7 @@ mod tests {
         let (mut probes, mut batches) = (Probes::default(), Batches::default());
         let events = (0..2500).map(|_| event(SignedDuration::from_hours(48)));
         let outcomes = (0..50).map(|n| outcome(n, (n % 2 == 0).then_some(Reason::Timeout)));
-        let work = Work { items: events.collect(), outcomes: outcomes.collect() };
+        let work = Work { items: events.collect(), outcomes: outcomes.collect(), ..Work::default() };
         let plan = engine.run(&work, &probes, &mut batches).await.unwrap();
         probes.learn(plan.probes, &[], true);
 
@@ -239,7 +273,7 @@ mod tests {
         let (probes, mut batches) = (Probes::default(), Batches::default());
         let events = (0..2000).map(|_| event(SignedDuration::ZERO));
         let flapping = (0..500).map(|n| outcome(n, (n % 2 == 0).then_some(Reason::Timeout)));
-        let work = Work { items: events.collect(), outcomes: flapping.collect() };
+        let work = Work { items: events.collect(), outcomes: flapping.collect(), ..Work::default() };
         // As SQLite does when the disk is full: it ends the whole transaction by itself.
         let full = "CREATE TRIGGER disk BEFORE INSERT ON events
                     BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";

@@ -1,6 +1,9 @@
 //! What crosses the line between the neutral part and a database: rows to write, and what rows that were read mean.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use hale_api::{
     events::type_matches,
@@ -9,7 +12,8 @@ use hale_api::{
 use hale_model::{
     ProbeKind, Reason,
     event::{Event, EventData, NewEvent},
-    report::OutcomeRecord,
+    report::{OutcomeRecord, SeriesPiece},
+    series,
 };
 use jiff::Timestamp;
 
@@ -17,7 +21,7 @@ use crate::{
     AuditRecord, ReplicaRecord,
     cluster::{Changes, Key, Kind, Record, Versioned},
     history::{Probe, ProbeKey},
-    plan::Stored,
+    plan::{Stored, clean},
 };
 
 /// The last of every number that is given: one row of the database, locked by the transaction that gives new ones.
@@ -119,6 +123,38 @@ pub(crate) struct OutcomeRow {
     pub(crate) seq: u64,
     pub(crate) slot: u64,
     pub(crate) outcome: OutcomeRecord,
+}
+
+/// What is added to a day of a series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SeriesRow {
+    pub(crate) subject: String,
+    pub(crate) probe: &'static str,
+    /// Days since 1970.
+    pub(crate) day: u64,
+    pub(crate) data: String,
+}
+
+/// A row for each day of each series that has something new.
+pub(crate) fn series<'a>(pieces: impl Iterator<Item = &'a SeriesPiece>) -> Vec<SeriesRow> {
+    let mut rows: BTreeMap<(&str, &'static str, u64), String> = BTreeMap::new();
+    for piece in pieces {
+        let key = (piece.subject.as_str(), probe_column(piece.probe), piece.bucket.day());
+        piece.bucket.write(rows.entry(key).or_default());
+    }
+    let row = |((subject, probe, day), data): ((&str, _, _), _)| {
+        let subject = clean(subject);
+        SeriesRow { subject, probe, day, data }
+    };
+    rows.into_iter().map(row).collect()
+}
+
+/// `subject, probe, day, data`.
+pub(crate) type SeriesTuple = (String, String, i64, String);
+
+/// A day that is old enough, by the hour.
+pub(crate) fn coarser(row: &SeriesTuple) -> String {
+    series::text::coarser(row.2.cast_unsigned(), &row.3)
 }
 
 /// A run of outcomes, new or grown.
@@ -275,12 +311,19 @@ pub(crate) fn probes(last: Vec<(String, String, i64)>, runs: Vec<LastRunTuple>) 
     last.collect()
 }
 
-/// The history of each probe, of outcomes and runs in the order of their numbers.
-pub(crate) fn history(outcomes: Vec<OutcomeTuple>, runs: Vec<RunTuple>) -> Vec<ProbeHistory> {
+/// `probe, day, data`.
+pub(crate) type DayTuple = (String, i64, String);
+
+/// The history of each probe, of outcomes, runs and days in the order of their numbers.
+pub(crate) fn history(
+    outcomes: Vec<OutcomeTuple>,
+    runs: Vec<RunTuple>,
+    days: Vec<DayTuple>,
+) -> Vec<ProbeHistory> {
     let mut probes: Vec<ProbeHistory> = Vec::new();
     let of = |probe: Option<ProbeKind>, probes: &mut Vec<ProbeHistory>| {
         probes.iter().position(|it| it.probe == probe).unwrap_or_else(|| {
-            probes.push(ProbeHistory { probe, outcomes: Vec::new(), runs: Vec::new() });
+            probes.push(ProbeHistory { probe, outcomes: Vec::new(), runs: Vec::new(), series: Vec::new() });
             probes.len() - 1
         })
     };
@@ -292,7 +335,11 @@ pub(crate) fn history(outcomes: Vec<OutcomeTuple>, runs: Vec<RunTuple>) -> Vec<P
         let at = of(row.0.parse().ok(), &mut probes);
         probes[at].runs.push(run(row).1);
     }
-    probes.retain(|it| !it.outcomes.is_empty());
+    for (probe, day, data) in days {
+        let at = of(probe.parse().ok(), &mut probes);
+        probes[at].series.push((day.cast_unsigned(), data));
+    }
+    probes.retain(|it| !it.outcomes.is_empty() || !it.series.is_empty());
     probes.sort_by_key(|it| it.probe);
     probes
 }

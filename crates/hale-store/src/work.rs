@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use hale_model::{event::NewEvent, report::OutcomeRecord};
+use hale_model::{
+    event::NewEvent,
+    report::{OutcomeRecord, SeriesPiece},
+};
 
 use crate::{
     cluster::{Guard, Key, WriteError},
@@ -16,6 +19,7 @@ use crate::{
 pub(crate) struct Work {
     pub(crate) items: Vec<Fact>,
     pub(crate) outcomes: Vec<OutcomeRecord>,
+    pub(crate) series: Vec<SeriesPiece>,
 }
 
 /// What must be read to decide over a batch.
@@ -30,7 +34,9 @@ pub(crate) struct Needs {
 impl Work {
     /// Whether it has nothing to ask the database.
     pub(crate) fn is_trivial(&self) -> bool {
-        self.outcomes.is_empty() && self.items.iter().all(|it| matches!(it, Fact::Barrier(_)))
+        self.outcomes.is_empty()
+            && self.series.is_empty()
+            && self.items.iter().all(|it| matches!(it, Fact::Barrier(_)))
     }
 
     /// What to read; histories that are known already are left out.
@@ -78,19 +84,22 @@ impl Work {
         }
     }
 
-    /// Each item by itself, then the outcomes.
+    /// Each item by itself, then the outcomes, then the series.
     pub(crate) fn singly(self) -> Vec<Self> {
-        let single = |item| Self { items: vec![item], outcomes: Vec::new() };
+        let single = |item| Self { items: vec![item], ..Self::default() };
         let mut works: Vec<Self> = self.items.into_iter().map(single).collect();
         if !self.outcomes.is_empty() {
-            works.push(Self { items: Vec::new(), outcomes: self.outcomes });
+            works.push(Self { outcomes: self.outcomes, ..Self::default() });
+        }
+        if !self.series.is_empty() {
+            works.push(Self { series: self.series, ..Self::default() });
         }
         works
     }
 
     /// How many are in it.
     pub(crate) fn len(&self) -> usize {
-        self.items.len() + usize::from(!self.outcomes.is_empty())
+        self.items.len() + usize::from(!self.outcomes.is_empty()) + usize::from(!self.series.is_empty())
     }
 
     /// Tells who waits that the database does not take what they gave.

@@ -106,8 +106,8 @@ impl Writer {
                 }
             }
             loop {
-                let (items, outcomes) = self.shared.queue.take(MOST);
-                if !self.persist(Work { items, outcomes }).await {
+                let work = self.shared.queue.take(MOST);
+                if !self.persist(work).await {
                     return;
                 }
                 // Who writes without a pause does not keep it from being done.
@@ -228,7 +228,7 @@ impl Writer {
         let (to, mut answer) = oneshot::channel();
         let (name, ttl) = retention::LEASE;
         let wish = Wish { name: name.to_owned(), holder: self.name.clone(), ttl };
-        let work = Work { items: vec![Fact::Lease(wish, to)], outcomes: Vec::new() };
+        let work = Work { items: vec![Fact::Lease(wish, to)], ..Work::default() };
         let done = self.engine.run(&work, &self.probes, &mut self.batches).await;
         match done {
             Ok(plan) => self.succeeded(work, plan).await,

@@ -89,6 +89,16 @@ impl Guard {
         });
     }
 
+    /// A probe has failed: the node may be at fault. See [`ObserverGuard::doubt`].
+    pub fn doubt(&self, probe: &str) {
+        self.shared.decide(|rule, now, out| rule.doubt(now, &probe.to_owned(), out));
+    }
+
+    /// The node has seen what is wrong with itself.
+    pub fn found_unwell(&self, reason: String) {
+        self.shared.decide(|rule, now, out| rule.found_unwell(now, reason, out));
+    }
+
     /// A probe is no more.
     pub fn forget(&self, probe: &str) {
         self.shared.rule().forget(&probe.to_owned());

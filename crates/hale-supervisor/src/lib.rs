@@ -6,6 +6,7 @@ pub mod guard;
 pub mod log;
 pub mod mementos;
 pub mod monitor;
+pub mod outside;
 pub mod ports;
 pub mod prober;
 pub mod process;

@@ -328,7 +328,7 @@ fn numbers_rise(worlds: &[SimWorld], given: &BTreeSet<(String, u64)>) -> Result<
                 Some(instance) => (it.subject, instance.generation),
                 None => continue,
             },
-            Report::Outcome(_) => continue,
+            Report::Outcome(_) | Report::Forgotten(_) => continue,
         };
         prop_assert!(given.contains(&(replica.clone(), generation)), "{replica} {generation}");
         let before = latest.insert(replica.clone(), generation).unwrap_or_default();

@@ -227,6 +227,8 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) scrape: crate::agent::ScrapeArgs,
     #[command(flatten)]
+    pub(crate) observer: crate::agent::ObserverArgs,
+    #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
     /// How changes are printed: lines for people, or one CloudEvent a line.
     #[arg(short, long, env = "HALE_OUTPUT", value_enum, default_value_t, value_name = "FORMAT")]

@@ -26,7 +26,8 @@ impl Runner {
         let Some(from) = &target.list else { return };
         self.readings += 1;
         let reading = self.readings;
-        let reader = read::start(&target.name, reading, from, self.found.0.clone());
+        let before = self.kept.clone().map(|kept| (kept, target.digest.clone()));
+        let reader = read::start(&target.name, reading, from, before, self.found.0.clone());
         info!(target = target.name, from = from.source.as_str(), refresh = ?from.refresh, "a list is read");
         let name = target.name.clone();
         let service = match &from.source {
@@ -45,7 +46,7 @@ impl Runner {
         };
         self.lists.insert(name.clone(), list);
         if let Some(entries) = service.and_then(|it| self.services.get(&it).cloned()) {
-            self.take_list(&name, &entries);
+            self.take_list(&name, &entries, false);
         }
     }
 
@@ -54,6 +55,9 @@ impl Runner {
         if let Some(list) = self.lists.remove(name) {
             list.members.iter().for_each(|member| self.forget(member, why));
             self.pauses.retain(|(_, paused)| paused != name);
+            if let Some(kept) = &self.kept {
+                kept.keep(name, &list.target.digest, None);
+            }
             info!(target = name, why, "a list is no longer read");
         }
     }
@@ -70,7 +74,7 @@ impl Runner {
             })
             .collect();
         for (name, entries) in of {
-            self.take_list(&name, &entries);
+            self.take_list(&name, &entries, false);
         }
         Touched::All
     }
@@ -82,7 +86,13 @@ impl Runner {
             return Touched::Nobody;
         }
         match read.found {
-            Ok(entries) => self.take_list(&read.name, &entries),
+            Ok(entries) => {
+                let known = self.lists.get(&read.name).filter(|_| !read.from_before);
+                if let Some((kept, list)) = self.kept.as_ref().zip(known) {
+                    kept.keep(&read.name, &list.target.digest, Some(&entries));
+                }
+                self.take_list(&read.name, &entries, read.from_before);
+            }
             Err(why) => self.keep_list(&read.name, why),
         }
         Touched::All
@@ -98,7 +108,8 @@ impl Runner {
         }
     }
 
-    fn take_list(&mut self, name: &str, entries: &[ListEntry]) {
+    /// Has these be the members of a list; `from_before`: as an earlier run had read it.
+    fn take_list(&mut self, name: &str, entries: &[ListEntry], from_before: bool) {
         let Some(list) = self.lists.get(name) else { return };
         let Members { targets, refused } = members(&list.target, entries);
         for (entry, why) in refused.iter().take(NAMED) {
@@ -134,12 +145,16 @@ impl Runner {
             }
         }
         let Some(list) = self.lists.get_mut(name) else { return };
+        list.members = taken;
+        if from_before {
+            info!(target = name, members = list.members.len(), "a list of targets is as it was read last");
+            return;
+        }
         if list.fault.take().is_some() || !list.was_read {
             list.since = Some(self.clock.wall());
-            info!(target = name, members = taken.len(), "a list of targets was read");
+            info!(target = name, members = list.members.len(), "a list of targets was read");
         }
         list.was_read = true;
-        list.members = taken;
         self.drop_told();
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hale_check::Finished;
-use hale_health::{Observer, Status, TargetMachine, TargetNote, TargetOutcome, Time, Verdict};
+use hale_health::{Observer, Status, TargetMachine, TargetNote, TargetOutcome, Time};
 use hale_model::{
     event::{EventData, NewEvent, TargetForgotten, TargetOrigin, TargetPaused, TargetResumed},
     report::Report,
@@ -15,10 +15,7 @@ use hale_model::{
     status::TargetStatus,
 };
 use hale_supervisor::{
-    clock::Clock,
-    engine::TargetChecks,
-    guard::{Guard, network_host},
-    log::log_event,
+    clock::Clock, engine::TargetChecks, guard::network_host, log::log_event, outside::is_elsewhere,
     sink::Sink,
 };
 use tokio::sync::{mpsc, watch};
@@ -26,6 +23,8 @@ use tracing::{debug, info, warn};
 
 use super::{
     Command, Pause, TargetError, TargetOptions, Told,
+    doubts::Doubts,
+    kept::Kept,
     read::Read,
     watched::{List, Watched},
 };
@@ -35,8 +34,7 @@ pub(super) struct Runner {
     checks: TargetChecks,
     sink: Arc<dyn Sink>,
     pub(super) clock: Arc<dyn Clock>,
-    guard: Option<Guard>,
-    observer: Option<watch::Receiver<Observer>>,
+    pub(super) doubts: Doubts,
     pub(super) watched: BTreeMap<String, Watched>,
     by_token: HashMap<u64, String>,
     pub(super) lists: BTreeMap<String, List>,
@@ -46,14 +44,14 @@ pub(super) struct Runner {
     pub(super) found: (mpsc::Sender<Read>, mpsc::Receiver<Read>),
     /// Who serves a service, as the server told.
     pub(super) services: BTreeMap<String, Vec<ListEntry>>,
+    /// What is in lists, for the next start.
+    pub(super) kept: Option<Kept>,
     /// What earlier runs told, and nobody has asked for yet.
     pub(super) told: Told,
     /// When which pause ends.
     pub(super) pauses: BTreeSet<(Time, String)>,
     /// When to look again whether something has not been heard of for too long.
     sweep_at: Time,
-    /// What the guard said last.
-    doubt: Observer,
     statuses: watch::Sender<Arc<BTreeMap<String, Status>>>,
 }
 
@@ -70,16 +68,6 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// Lists that were read and wait to be taken; their readers wait when it is full.
 const READS: usize = 8;
 
-async fn changed(observer: &mut Option<watch::Receiver<Observer>>) {
-    if let Some(receiver) = observer {
-        if receiver.changed().await.is_ok() {
-            return;
-        }
-        *observer = None;
-    }
-    std::future::pending().await
-}
-
 impl Runner {
     pub(super) fn new(
         options: TargetOptions,
@@ -91,17 +79,16 @@ impl Runner {
             sink: options.sink,
             sweep_at: options.clock.now() + SWEEP,
             clock: options.clock,
-            observer: options.guard.as_ref().map(Guard::observer),
-            guard: options.guard,
+            doubts: Doubts::new(options.guard, options.outside),
             watched: BTreeMap::new(),
             by_token: HashMap::new(),
             lists: BTreeMap::new(),
             readings: 0,
             found: mpsc::channel(READS),
             services: BTreeMap::new(),
+            kept: options.lists.as_deref().map(Kept::new),
             told: options.told,
             pauses: BTreeSet::new(),
-            doubt: Observer::Sound,
             statuses,
         }
     }
@@ -115,7 +102,7 @@ impl Runner {
                     Some(command) => self.on_command(command),
                     None => return,
                 },
-                () = changed(&mut self.observer) => self.on_observer(),
+                () = self.doubts.changed() => self.on_observer(),
                 () = self.clock.sleep_until(due) => self.on_time(),
                 Some(read) = self.found.1.recv() => self.on_read(read),
                 Some(finished) = self.checks.next() => self.on_finished(finished),
@@ -268,14 +255,25 @@ impl Runner {
             Some(failure) => self.tell_forgotten(&name, "it changed", failure.about),
             None => {}
         }
-        if matches!(self.observer_now(), Observer::Blind { .. }) {
+        let host = network_host(&target.check, None);
+        let elsewhere = host.as_deref().is_some_and(is_elsewhere);
+        if matches!(self.doubts.now(elsewhere), Observer::Blind { .. }) {
             machine.observer_changed(now, true);
         }
-        let host = network_host(&target.check, None);
         self.by_token.insert(token, name.clone());
         let (by_person, in_window) = (false, None);
-        let mut watched =
-            Watched { target, machine, checks, period, token, host, by_person, in_window, told_since };
+        let mut watched = Watched {
+            target,
+            machine,
+            checks,
+            period,
+            token,
+            host,
+            elsewhere,
+            by_person,
+            in_window,
+            told_since,
+        };
         watched.keep_period();
         self.watched.insert(name.clone(), watched);
         self.keep_window(&name);
@@ -286,10 +284,9 @@ impl Runner {
         let Some(old) = self.watched.remove(name) else { return };
         self.by_token.remove(&old.token);
         self.pauses.retain(|(_, it)| it != name);
-        if let Some(guard) = &self.guard {
-            guard.forget(&guard_name(name));
-        }
+        self.doubts.forget(name);
         info!(target = name, why, "probing ends");
+        self.sink.report(Report::Forgotten(name.to_owned()));
         if old.machine.published() {
             self.tell_forgotten(name, why, old.target.origin.clone());
         }
@@ -331,17 +328,16 @@ impl Runner {
         with.iter().for_each(|name| self.keep_window(name));
     }
 
-    fn observer_now(&self) -> Observer {
-        self.observer.as_ref().map_or(Observer::Sound, |it| it.borrow().clone())
-    }
-
     fn on_finished(&mut self, finished: Finished) -> Touched {
         // What was cancelled has no outcome.
         let Some(name) = self.by_token.get(&finished.token).cloned() else { return Touched::Nobody };
         let now = self.clock.now();
         self.keep_window(&name);
-        self.show_guard(&name, &finished.result.verdict);
-        let observer = self.observer_now();
+        let Some(watched) = self.watched.get(&name) else { return Touched::Nobody };
+        if let Some(host) = &watched.host {
+            self.doubts.show(&name, host, &finished);
+        }
+        let observer = self.observer_of(watched);
         let Some(watched) = self.watched.get_mut(&name) else { return Touched::Nobody };
         let outcome = TargetOutcome {
             verdict: finished.result.verdict.clone(),
@@ -367,37 +363,6 @@ impl Runner {
         Touched::One(name)
     }
 
-    /// The node's guard sees an outcome first: the failure that makes it suspicious is held already (H22).
-    fn show_guard(&self, name: &str, verdict: &Verdict) {
-        let Some(guard) = &self.guard else { return };
-        let Some(host) = self.watched.get(name).and_then(|it| it.host.as_deref()) else { return };
-        match verdict {
-            Verdict::Failure { reason, .. } if reason.is_prober_error() => {}
-            verdict => guard.outcome(&guard_name(name), host, verdict.is_success()),
-        }
-    }
-
-    fn on_observer(&mut self) -> Touched {
-        let observer = self.observer_now();
-        let now = self.clock.now();
-        let blind = matches!(observer, Observer::Blind { .. });
-        let was_blind = matches!(self.doubt, Observer::Blind { .. });
-        // What an unwell node saw is forgotten when it goes blind, and when it is well again.
-        let forgets = blind != was_blind || (is_unwell(&self.doubt) && !is_unwell(&observer));
-        self.doubt = observer.clone();
-        let mut notes = Vec::new();
-        for (name, watched) in &mut self.watched {
-            if forgets {
-                watched.machine.observer_changed(now, blind);
-            }
-            notes.push((name.clone(), watched.machine.settle(now, &observer)));
-        }
-        for (name, note) in notes {
-            self.tell(&name, note);
-        }
-        Touched::All
-    }
-
     fn on_time(&mut self) -> Touched {
         let now = self.clock.now();
         while let Some((_, name)) = self.pauses.first().filter(|(until, _)| *until <= now).cloned() {
@@ -410,7 +375,7 @@ impl Runner {
         Touched::All
     }
 
-    fn tell(&mut self, name: &str, note: Option<TargetNote>) {
+    pub(super) fn tell(&mut self, name: &str, note: Option<TargetNote>) {
         let watched = self.watched.get_mut(name);
         if let Some((note, watched)) = note.zip(watched) {
             let event = watched.event(note, &*self.clock);
@@ -462,14 +427,4 @@ const MAINTENANCE: &str = "maintenance";
 
 fn nanos(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Whether the node has found itself unwell.
-const fn is_unwell(observer: &Observer) -> bool {
-    matches!(observer, Observer::Blind { .. } | Observer::Suspect { confirmed: true, .. })
-}
-
-/// What the node's guard knows a target by.
-fn guard_name(name: &str) -> String {
-    format!("target {name}")
 }

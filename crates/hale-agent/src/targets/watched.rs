@@ -25,6 +25,8 @@ pub(super) struct Watched {
     pub(super) period: std::time::Duration,
     pub(super) token: u64,
     pub(super) host: Option<String>,
+    /// Whether that is another machine.
+    pub(super) elsewhere: bool,
     /// Whether a person paused it, or its list.
     pub(super) by_person: bool,
     /// Until when a maintenance window lasts that is going on.

@@ -300,6 +300,8 @@ impl Node {
             sink,
             clock: Arc::clone(&clock) as _,
             guard: None,
+            outside: None,
+            lists: None,
             told: hale_agent::targets::Told::default(),
         });
         let identity = Identity {

@@ -106,6 +106,7 @@ fn what_the_node_doubts_is_held_and_told_when_it_turns_out_true() {
     let mut it = machine(1);
     for at in 0..4 {
         assert_eq!(feed_as(&mut it, at, false, &suspect()), None);
+        assert_eq!(it.status(Time::from_secs(at)), Status::Unknown, "what is held is not so yet");
     }
     assert!(matches!(it.settle(Time::from_secs(4), &Observer::Sound), Some(TargetNote::ProbeFailed { .. })));
     assert_eq!(it.settle(Time::from_secs(4), &Observer::Sound), None);

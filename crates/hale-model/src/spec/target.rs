@@ -126,7 +126,7 @@ pub fn in_maintenance(windows: &[Maintenance], at: Timestamp) -> Option<(Timesta
 }
 
 /// One entry of a list: what is told of it apart from the template.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ListEntry {
     /// `host:port`, or a base URL.
     pub address: String,

@@ -183,8 +183,13 @@ fn a_liveness_restart_is_told_outcome_by_outcome_up_to_the_action() {
         events,
         cut: false,
         history: vec![
-            ProbeHistory { probe: liveness, outcomes: history, runs: Vec::new() },
-            ProbeHistory { probe: Some(ProbeKind::Readiness), outcomes: readiness, runs: Vec::new() },
+            ProbeHistory { probe: liveness, outcomes: history, runs: Vec::new(), series: Vec::new() },
+            ProbeHistory {
+                probe: Some(ProbeKind::Readiness),
+                outcomes: readiness,
+                runs: Vec::new(),
+                series: Vec::new(),
+            },
         ],
     };
     let reason = "readiness: 1/1".to_owned();
@@ -232,6 +237,7 @@ fn a_target_that_fails_on_is_folded_at_its_threshold() {
             probe: None,
             outcomes: outcomes(None, 0, -2_500, "xxxxxxxxxx", 3),
             runs: Vec::new(),
+            series: Vec::new(),
         }],
     };
     let now = TargetStatus {
@@ -256,6 +262,7 @@ fn successes_that_change_nothing_are_left_out_but_the_last() {
         probe: Some(ProbeKind::Readiness),
         outcomes: outcomes(Some(ProbeKind::Readiness), 1, 0, ".....x.....xx...", 3),
         runs: Vec::new(),
+        series: Vec::new(),
     });
     let texts: Vec<&str> = steps.iter().map(|(_, it)| it.text.as_str()).collect();
     insta::assert_snapshot!(texts.join("\n"));

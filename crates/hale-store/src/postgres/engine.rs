@@ -127,6 +127,11 @@ impl Engine {
         self.on(async |it| write::forget(it, old, limit).await).await
     }
 
+    /// Makes days of series coarser.
+    pub(crate) async fn coarsen(&mut self, before: i64, most: i64) -> Result<u64, sqlx::Error> {
+        self.on(async |it| write::coarsen(it, before, most).await).await
+    }
+
     /// Keeps only the newest runs of a probe.
     pub(crate) async fn trim(&mut self, probe: &ProbeKey, keep: i64) -> Result<(), sqlx::Error> {
         self.on(async |it| {

@@ -11,8 +11,8 @@ use crate::{
     AuditRecord, ReplicaRecord,
     cluster::Changes,
     rows::{
-        self, AuditTuple, EventRow, EventTuple, LeaseRow, Numbers, NumbersRow, OutcomeTuple, RecordTuple,
-        RunTuple, number,
+        self, AuditTuple, DayTuple, EventRow, EventTuple, LeaseRow, Numbers, NumbersRow, OutcomeTuple,
+        RecordTuple, RunTuple, number,
     },
 };
 
@@ -210,8 +210,13 @@ async fn history(pool: PgPool, subject: &str) -> Result<Vec<ProbeHistory>, sqlx:
     .bind(subject)
     .fetch_all(&mut *snapshot)
     .await?;
+    let days: Vec<DayTuple> =
+        sqlx::query_as("SELECT probe, day, data FROM series WHERE subject = $1 ORDER BY probe, day")
+            .bind(subject)
+            .fetch_all(&mut *snapshot)
+            .await?;
     snapshot.rollback().await?;
-    Ok(rows::history(outcomes, runs))
+    Ok(rows::history(outcomes, runs, days))
 }
 
 async fn events(pool: PgPool, query: &EventQuery, limit: usize) -> Result<Vec<EventRow>, sqlx::Error> {

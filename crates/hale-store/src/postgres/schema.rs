@@ -11,6 +11,7 @@ use crate::StoreError;
 pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001-first.sql"),
     include_str!("../../migrations/postgres/0002-texts.sql"),
+    include_str!("../../migrations/postgres/0003-series.sql"),
 ];
 
 /// Names the lock: `hale` in ASCII.

@@ -6,7 +6,7 @@ use super::CHANNEL;
 use crate::{
     plan::Plan,
     retention::{Limit, Old},
-    rows::{micros, number, probe_column, to_text},
+    rows::{SeriesTuple, coarser, micros, number, probe_column, to_text},
 };
 
 const INSERT_EVENTS: &str = "INSERT INTO events (id, at, type, source, subject, workload, severity, data) \
@@ -26,10 +26,23 @@ const REMOVE_TEXTS: &str = "DELETE FROM texts WHERE (kind, name) IN \
 const PUT_LEASES: &str = "INSERT INTO leases (name, holder, number, until_at) \
      SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONFLICT (name) \
      DO UPDATE SET holder = excluded.holder, number = excluded.number, until_at = excluded.until_at";
-const REMOVE: [&str; 3] = [
+const ADD_SERIES: &str = "INSERT INTO series AS old (subject, probe, day, coarse, data) \
+     SELECT subject, probe, day, false, data \
+     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS new (subject, probe, day, data) \
+     ON CONFLICT (subject, probe, day) DO UPDATE SET data = old.data || excluded.data, coarse = false \
+     WHERE length(old.data) < 65536";
+const FINE_SERIES: &str =
+    "SELECT subject, probe, day, data FROM series WHERE NOT coarse AND day < $1 LIMIT $2";
+/// Not of one that was added to since it was read.
+const COARSEN: &str = "UPDATE series SET coarse = true, data = new.data \
+     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[]) \
+     AS new (subject, probe, day, old, data) WHERE series.subject = new.subject AND series.probe = new.probe \
+     AND series.day = new.day AND series.data = new.old";
+const REMOVE: [&str; 4] = [
     "DELETE FROM replicas WHERE name = ANY($1)",
     "DELETE FROM outcomes WHERE subject = ANY($1)",
     "DELETE FROM outcome_runs WHERE subject = ANY($1)",
+    "DELETE FROM series WHERE subject = ANY($1)",
 ];
 const PUT_REPLICAS: &str = "INSERT INTO replicas (name, workload, record) \
      SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) \
@@ -63,6 +76,8 @@ const OLD_OUTCOMES: &str = "DELETE FROM outcomes WHERE (subject, probe) IN \
      (SELECT subject, probe FROM outcomes GROUP BY subject, probe HAVING max(at) < $2 LIMIT $1 / 100)";
 const OLD_RUNS: &str =
     "DELETE FROM outcome_runs WHERE id IN (SELECT id FROM outcome_runs WHERE until_at < $2 LIMIT $1)";
+const OLD_SERIES: &str = "DELETE FROM series WHERE (subject, probe, day) IN \
+     (SELECT subject, probe, day FROM series WHERE day < $2 / 86400000000 LIMIT $1)";
 const OLD_WRITERS: &str =
     "DELETE FROM writers WHERE writer IN (SELECT writer FROM writers WHERE at < $2 LIMIT $1)";
 /// The lock under which revisions are given, before any row: whoever writes takes them in this order.
@@ -96,6 +111,7 @@ pub(super) async fn all(
     replicas(connection, plan).await?;
     outcomes(connection, plan).await?;
     runs(connection, plan).await?;
+    series(connection, plan).await?;
     let mut sql = sqlx::query(CLOSE);
     for number in plan.numbers.row() {
         sql = sql.bind(number);
@@ -252,6 +268,43 @@ async fn runs(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Er
         .map(drop)
 }
 
+async fn series(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+    let rows = &plan.series;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(ADD_SERIES)
+        .bind(column(rows, |it| it.subject.as_str()))
+        .bind(column(rows, |it| it.probe))
+        .bind(column(rows, |it| number(it.day)))
+        .bind(column(rows, |it| it.data.as_str()))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Makes days of series coarser.
+pub(super) async fn coarsen(
+    connection: &mut PgConnection,
+    before: i64,
+    most: i64,
+) -> Result<u64, sqlx::Error> {
+    let rows: Vec<SeriesTuple> =
+        sqlx::query_as(FINE_SERIES).bind(before).bind(most).fetch_all(&mut *connection).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query(COARSEN)
+        .bind(column(&rows, |it| it.0.as_str()))
+        .bind(column(&rows, |it| it.1.as_str()))
+        .bind(column(&rows, |it| it.2))
+        .bind(column(&rows, |it| it.3.as_str()))
+        .bind(column(&rows, coarser))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
 /// Takes some of what is old out; how many rows.
 pub(super) async fn forget(
     connection: &mut PgConnection,
@@ -263,6 +316,7 @@ pub(super) async fn forget(
         Old::Audit => OLD_AUDIT,
         Old::Outcomes => OLD_OUTCOMES,
         Old::Runs => OLD_RUNS,
+        Old::Series => OLD_SERIES,
         Old::Writers => OLD_WRITERS,
         Old::Deleted => OLD_DELETED,
     };

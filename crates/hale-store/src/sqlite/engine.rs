@@ -117,6 +117,11 @@ impl Engine {
         write::forget(&mut self.connection, old, limit).await
     }
 
+    /// Makes days of series coarser.
+    pub(crate) async fn coarsen(&mut self, before: i64, most: i64) -> Result<u64, sqlx::Error> {
+        write::coarsen(&mut self.connection, before, most).await
+    }
+
     /// Keeps only the newest runs of a probe.
     pub(crate) async fn trim(&mut self, probe: &ProbeKey, keep: i64) -> Result<(), sqlx::Error> {
         let sql = sqlx::query(write::MANY_RUNS).bind(&probe.subject).bind(probe.probe).bind(keep);

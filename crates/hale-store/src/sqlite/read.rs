@@ -9,8 +9,8 @@ use crate::{
     AuditRecord, ReplicaRecord,
     cluster::Changes,
     rows::{
-        self, AuditTuple, EventRow, EventTuple, LeaseRow, LeaseTuple, Numbers, NumbersRow, OutcomeTuple,
-        RecordTuple, RunTuple, number,
+        self, AuditTuple, DayTuple, EventRow, EventTuple, LeaseRow, LeaseTuple, Numbers, NumbersRow,
+        OutcomeTuple, RecordTuple, RunTuple, number,
     },
 };
 
@@ -141,8 +141,13 @@ impl Reader {
         .bind(subject)
         .fetch_all(&mut *snapshot)
         .await?;
+        let days: Vec<DayTuple> =
+            sqlx::query_as("SELECT probe, day, data FROM series WHERE subject = $1 ORDER BY probe, day")
+                .bind(subject)
+                .fetch_all(&mut *snapshot)
+                .await?;
         snapshot.rollback().await?;
-        Ok(rows::history(outcomes, runs))
+        Ok(rows::history(outcomes, runs, days))
     }
 
     pub(crate) async fn audit(

@@ -14,6 +14,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001-first.sql"),
     include_str!("../../migrations/sqlite/0002-records.sql"),
     include_str!("../../migrations/sqlite/0003-texts.sql"),
+    include_str!("../../migrations/sqlite/0004-series.sql"),
 ];
 
 /// How every connection is made.
@@ -159,7 +160,7 @@ mod tests {
         let newer = [MIGRATIONS, &["CREATE TABLE later (id INTEGER);"]].concat();
         open(&path, &newer).await.unwrap().close().await.unwrap();
         let error = open(&path, MIGRATIONS).await.unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 4, known: 3, .. }), "{error}");
+        assert!(matches!(error, StoreError::NewerSchema { found: 5, known: 4, .. }), "{error}");
         open(&path, &newer).await.unwrap();
     }
 

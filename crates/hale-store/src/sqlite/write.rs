@@ -7,7 +7,7 @@ use super::engine::array;
 use crate::{
     plan::Plan,
     retention::{Limit, Old},
-    rows::{micros, probe_column, to_text},
+    rows::{SeriesTuple, coarser, micros, probe_column, to_text},
 };
 
 const INSERT_EVENTS: &str = "INSERT INTO events (id, at, type, source, subject, workload, severity, data) \
@@ -37,6 +37,16 @@ const PUT_RUNS: &str = "INSERT OR REPLACE INTO outcome_runs \
      (id, subject, probe, incarnation, reason, count, from_at, until_at, slowest_us) \
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, \
      value ->> 8 FROM json_each($1)";
+const REMOVE_SERIES: &str = "DELETE FROM series WHERE subject IN (SELECT value FROM json_each($1))";
+/// One that has grown beyond what thirty days may take is not added to until its day is made coarser.
+const ADD_SERIES: &str = "INSERT INTO series (subject, probe, day, coarse, data) \
+     SELECT value ->> 0, value ->> 1, value ->> 2, 0, value ->> 3 FROM json_each($1) WHERE true \
+     ON CONFLICT (subject, probe, day) DO UPDATE SET data = data || excluded.data, coarse = 0 \
+     WHERE length(data) < 65536";
+const FINE_SERIES: &str =
+    "SELECT subject, probe, day, data FROM series WHERE coarse = 0 AND day < $1 LIMIT $2";
+const COARSEN: &str =
+    "UPDATE series SET coarse = 1, data = $4 WHERE subject = $1 AND probe = $2 AND day = $3";
 const SET_NUMBERS: &str = "UPDATE numbers SET (revision, floor, last_event, gap_from, gap_to, last_audit, last_run) = \
      (SELECT $1 ->> 0, $1 ->> 1, $1 ->> 2, $1 ->> 3, $1 ->> 4, $1 ->> 5, $1 ->> 6)";
 
@@ -52,6 +62,8 @@ const OLD_OUTCOMES: &str = "DELETE FROM outcomes WHERE (subject, probe) IN \
      (SELECT subject, probe FROM outcomes GROUP BY subject, probe HAVING max(at) < $2 LIMIT $1 / 100)";
 const OLD_RUNS: &str =
     "DELETE FROM outcome_runs WHERE id IN (SELECT id FROM outcome_runs WHERE until_at < $2 LIMIT $1)";
+const OLD_SERIES: &str = "DELETE FROM series WHERE (subject, probe, day) IN \
+     (SELECT subject, probe, day FROM series WHERE day < $2 / 86400000000 LIMIT $1)";
 const OLD_WRITERS: &str = "DELETE FROM writers WHERE writer IN \
      (SELECT writer FROM writers WHERE at < $2 LIMIT $1)";
 const CUT: &str = "SELECT max(revision) FROM \
@@ -75,10 +87,12 @@ pub(super) async fn all(connection: &mut SqliteConnection, plan: &Plan) -> Resul
         (PUT_LEASES, leases(plan)),
         (REMOVE_REPLICAS, removed.clone()),
         (REMOVE_OUTCOMES, removed.clone()),
-        (REMOVE_RUNS, removed),
+        (REMOVE_RUNS, removed.clone()),
+        (REMOVE_SERIES, removed),
         (PUT_REPLICAS, replicas(plan)),
         (PUT_OUTCOMES, outcomes(plan)),
         (PUT_RUNS, runs(plan)),
+        (ADD_SERIES, plan.series.iter().map(|it| json!([it.subject, it.probe, it.day, it.data])).collect()),
     ];
     for (statement, rows) in statements {
         if !rows.is_empty() {
@@ -179,6 +193,7 @@ pub(super) async fn forget(
         Old::Audit => OLD_AUDIT,
         Old::Outcomes => OLD_OUTCOMES,
         Old::Runs => OLD_RUNS,
+        Old::Series => OLD_SERIES,
         Old::Writers => OLD_WRITERS,
         Old::Deleted => return deleted(connection, limit).await,
     };
@@ -187,6 +202,32 @@ pub(super) async fn forget(
         sql = sql.bind(limit.keep);
     }
     Ok(sql.execute(connection).await?.rows_affected())
+}
+
+/// Makes days of series coarser.
+pub(super) async fn coarsen(
+    connection: &mut SqliteConnection,
+    before: i64,
+    most: i64,
+) -> Result<u64, sqlx::Error> {
+    let rows: Vec<SeriesTuple> =
+        sqlx::query_as(FINE_SERIES).bind(before).bind(most).fetch_all(&mut *connection).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    let done = async {
+        for row in &rows {
+            let sql = sqlx::query(COARSEN).bind(&row.0).bind(&row.1).bind(row.2).bind(coarser(row));
+            sql.execute(&mut *connection).await?;
+        }
+        sqlx::raw_sql("COMMIT").execute(&mut *connection).await.map(drop)
+    }
+    .await;
+    if done.is_err() {
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+    }
+    done.map(|()| rows.len() as u64)
 }
 
 /// Records that were deleted long ago; who asks from before that is told everything.

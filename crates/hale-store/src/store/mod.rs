@@ -15,7 +15,7 @@ use hale_api::{
 };
 use hale_model::{
     event::{Event, NewEvent, Severity},
-    report::OutcomeRecord,
+    report::{OutcomeRecord, SeriesPiece},
 };
 use jiff::Timestamp;
 use tokio::{
@@ -168,12 +168,18 @@ impl Store {
         self.shared.queue.outcome(outcome);
     }
 
+    /// Takes a piece of a series, to be added to what there is of it. Returns at once; when 200,000 wait the oldest gives
+    /// way and is counted.
+    pub fn series(&self, piece: SeriesPiece) {
+        self.shared.queue.series(piece);
+    }
+
     /// Takes down who asked for what (S26). Returns at once, kept as events are.
     pub fn audit(&self, record: AuditRecord) -> bool {
         self.shared.queue.fact(Fact::Audit(Box::new(record)))
     }
 
-    /// Forgets the record and outcomes of a replica that is no longer declared; its events stay.
+    /// Forgets the record, outcomes and series of a replica or target that is no longer declared; its events stay.
     pub fn forget(&self, replica: &str) -> bool {
         self.shared.queue.fact(Fact::Removed(replica.to_owned()))
     }

@@ -4,13 +4,14 @@ use hale_api::events::EventQuery;
 use hale_model::{
     ProbeKind, Reason,
     event::{EventData, ReplicaStarting, Severity},
+    series::{DAY, FINE, text},
 };
 use hale_store::{AuditRecord, Store};
 use jiff::Timestamp;
 
 use crate::{
     db::Db,
-    make::{about, failed, instance, outcome, ready, started},
+    make::{about, failed, instance, outcome, piece, ready, started},
 };
 
 async fn ids(store: &Store, query: &EventQuery) -> Vec<u64> {
@@ -152,6 +153,33 @@ pub(super) async fn the_last_hundred_outcomes_are_whole_and_all_are_counted_in_r
     let bad = Some(Reason::Timeout);
     assert_eq!(runs, [(97, None), (3, bad), (97, None), (3, bad), (97, None), (3, bad)]);
     assert!(store.history("web-1").await.unwrap().is_empty());
+    store.close().await;
+}
+
+pub(super) async fn series_are_added_to_day_by_day_over_restarts_and_gone_with_the_target(db: Db) {
+    let day = 19_000;
+    for part in 0..3 {
+        let store = db.open().await;
+        for n in 0..4 {
+            // The last is of the next day; each is told in two pieces, in two runs.
+            store.series(piece("api", day * DAY + (284 + n + u64::from(n == 3)) * FINE, part));
+        }
+        store.series(piece("other", day * DAY, part));
+        store.close().await;
+    }
+    let store = db.open().await;
+    let history = store.history("api").await.unwrap();
+    let [probe] = history.as_slice() else { panic!("{history:?}") };
+    assert_eq!((probe.probe, probe.outcomes.len()), (None, 0));
+    let days: Vec<u64> = probe.series.iter().map(|it| it.0).collect();
+    assert_eq!(days, [day, day + 1]);
+    let buckets = text::read(day, &probe.series[0].1);
+    assert_eq!(buckets.iter().map(|it| it.successes).collect::<Vec<_>>(), [3; 3]);
+    assert_eq!(text::read(day + 1, &probe.series[1].1)[0].latency.count(), 3);
+    store.forget("api");
+    store.flush().await.unwrap();
+    assert!(store.history("api").await.unwrap().is_empty());
+    assert_eq!(store.history("other").await.unwrap().len(), 1);
     store.close().await;
 }
 

@@ -46,6 +46,7 @@ contract! {
         a_reader_who_goes_page_by_page_sees_each_event_once
         what_events_add_up_to_is_there_at_the_next_start_and_gone_with_the_replica
         the_last_hundred_outcomes_are_whole_and_all_are_counted_in_runs_over_restarts
+        series_are_added_to_day_by_day_over_restarts_and_gone_with_the_target
         who_asked_for_what_is_on_record
         after_it_was_closed_nothing_is_taken_and_nobody_hangs
         a_text_with_a_nul_harms_nobody;

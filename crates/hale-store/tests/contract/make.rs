@@ -3,7 +3,8 @@
 use hale_model::{
     ProbeKind, Reason,
     event::{EventData, Instance, NewEvent, NodeStarted, ReplicaReady, TargetProbeFailed},
-    report::OutcomeRecord,
+    report::{OutcomeRecord, SeriesPiece},
+    series::{Bucket, FINE},
 };
 use jiff::Timestamp;
 
@@ -55,4 +56,12 @@ pub(crate) fn outcome(subject: &str, second: i64, reason: Option<Reason>) -> Out
         consecutive: 1,
         threshold: 3,
     }
+}
+
+/// One success that took so many milliseconds.
+pub(crate) fn piece(subject: &str, start: u64, ms: u64) -> SeriesPiece {
+    let mut bucket = Bucket::new(start, FINE);
+    bucket.successes = 1;
+    bucket.latency.record(std::time::Duration::from_millis(ms));
+    SeriesPiece { subject: subject.to_owned(), probe: None, bucket }
 }

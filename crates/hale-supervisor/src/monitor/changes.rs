@@ -178,7 +178,7 @@ impl Sink for Teller {
         match report {
             Report::Event(event) => self.event(component_of(&event.subject), event.data),
             Report::Outcome(record) => self.outcome(record),
-            Report::Endpoint(_) | Report::Removed { .. } => {}
+            Report::Endpoint(_) | Report::Removed { .. } | Report::Forgotten(_) => {}
         }
     }
 }

@@ -39,7 +39,7 @@ impl Sink for Told {
             }
             Report::Endpoint(it) => format!("endpoint {} {} ready={}", it.replica, it.generation, it.ready),
             Report::Removed { replica, generation } => format!("removed {replica} {generation}"),
-            Report::Outcome(_) => return,
+            Report::Outcome(_) | Report::Forgotten(_) => return,
         };
         writeln!(self.0.lock().unwrap(), "{line}").unwrap();
     }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use super::scrape::ScrapeArgs;
+use super::{observing::ObserverArgs, scrape::ScrapeArgs};
 use crate::{
     cli::{DataDirArgs, parse_duration},
     telemetry::TelemetryArgs,
@@ -80,6 +80,8 @@ pub(crate) struct AgentArgs {
     pub(crate) container_host: Option<String>,
     #[command(flatten)]
     pub(crate) scrape: ScrapeArgs,
+    #[command(flatten)]
+    pub(crate) observer: ObserverArgs,
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
 }

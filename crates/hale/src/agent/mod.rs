@@ -5,6 +5,7 @@
 
 mod args;
 mod node;
+mod observing;
 mod scrape;
 pub(crate) mod spool;
 pub(crate) mod told;
@@ -15,7 +16,7 @@ use std::io;
 use hale_keeper::{LaunchOptions, Launched};
 
 pub(crate) use self::args::AgentArgs;
-pub(crate) use self::scrape::ScrapeArgs;
+pub(crate) use self::{observing::ObserverArgs, scrape::ScrapeArgs};
 use crate::{failure::Failure, telemetry, up::lock::DataDir};
 
 /// Runs a node until it is told to end.

@@ -28,6 +28,7 @@ use hale_supervisor::{
     engine::Checks,
     guard::Guard,
     mementos::FileMementos,
+    outside::Outside,
     process::{BaseEnvironment, ProcessOptions, ProcessRuntime},
     sink::Sink,
     supervisor::{HealthProbes as Probes, Introduction, Options, Supervisor, SupervisorHandle},
@@ -182,6 +183,7 @@ impl Node {
         } else {
             self.supervisor.detach().await;
         }
+        self.reports.keep_series();
         // Written before it is told: what is told is read back from there.
         let _ = tokio::time::timeout(LAST_WRITES, self.spool.flush()).await;
         let away = (!args.stop_replicas).then_some(args.away);
@@ -241,12 +243,16 @@ fn supervise(
     options.mementos = Some(mementos);
     options.introduction = introduction(args);
     let supervisor = Supervisor::start(options);
+    let references = args.observer.references.clone();
+    let outside = Outside::start(name, Arc::clone(&sink), Arc::clone(&clock) as _, references);
     let targets = Targets::start(TargetOptions {
         node: name.to_owned(),
         checks: checks.targets,
         sink,
         clock,
         guard: Some(guard),
+        outside: Some(outside),
+        lists: Some(dir.join("lists")),
         told,
     });
     metrics.watch(checks.prober, targets.statuses());

@@ -17,7 +17,7 @@ use hale_api::{events::EventQuery, outcomes::ProbeHistory, proto};
 use hale_model::{
     cluster::ClusterRecord,
     event::{Event, NewEvent},
-    report::OutcomeRecord,
+    report::{OutcomeRecord, SeriesPiece},
 };
 use hale_store::{
     Store,
@@ -159,6 +159,10 @@ impl Spool for StoreSpool {
 impl Outcomes for StoreSpool {
     fn outcome(&self, outcome: OutcomeRecord) {
         self.store.outcome(outcome);
+    }
+
+    fn series(&self, piece: SeriesPiece) {
+        self.store.series(piece);
     }
 
     fn forget(&self, subject: &str) {

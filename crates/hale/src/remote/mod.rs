@@ -7,6 +7,7 @@ pub(crate) mod diagnose;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod get;
+mod history;
 pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod stack;

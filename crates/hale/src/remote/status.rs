@@ -15,7 +15,7 @@ use owo_colors::OwoColorize;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    block, client, find, output_closed,
+    block, client, find, history, output_closed,
     stacks::{self, Watched},
     table::{Cell, Table, dim, of_status, status, weighed},
 };
@@ -48,7 +48,14 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
         match args.wait {
             Some(wanted) => wait(args, wanted).await,
             None if args.watch => watch(args).await,
-            None => show(&look(args).await?, args.output.output),
+            None => {
+                let overview = look(args).await?;
+                show(&overview, args.output.output)?;
+                match args.name.as_deref().filter(|_| args.output.output == Format::Table) {
+                    Some(name) => history::show(&client(&args.server)?, &overview, name).await,
+                    None => Ok(()),
+                }
+            }
         }
     })
 }

@@ -20,7 +20,7 @@ use hale_keeper::Launched;
 use hale_model::{
     cluster::Role,
     event::{EventData, NodeStarted, NodeStopping},
-    report::OutcomeRecord,
+    report::{OutcomeRecord, SeriesPiece},
 };
 use hale_server::{
     Limits, Listeners, Parts, Registry, TokenSet,
@@ -31,6 +31,7 @@ use hale_supervisor::{
     clock::BootClock,
     engine::Checks,
     guard::Guard,
+    outside::Outside,
     process::{ProcessOptions, ProcessRuntime},
     runtime::BoxFuture,
     sink::Sink,
@@ -171,6 +172,7 @@ impl Node {
     async fn stop(self, why: &str) {
         self.reports.tell(EventData::NodeStopping(NodeStopping { reason: why.to_owned() }));
         self.supervisor.shutdown(false).await;
+        self.reports.keep_series();
         self.traffic.close().await;
         self.agent.leave(why, None).await;
         self.cluster.stop().await;
@@ -239,12 +241,16 @@ impl Room<'_> {
         let told = told::load(store, &args.node)
             .await
             .map_err(|error| Failure::failed(format!("can't read what was told of targets: {error}")))?;
+        let references = args.observer.references.clone();
+        let outside = Outside::start(&args.node, Arc::clone(&sink), Arc::clone(&clock) as _, references);
         let targets = Targets::start(TargetOptions {
             node: args.node.clone(),
             checks: checks.targets,
             sink,
             clock: Arc::clone(&clock) as _,
             guard: Some(guard),
+            outside: Some(outside),
+            lists: Some(dir.join("lists")),
             told,
         });
         counted.watch(checks.prober, targets.statuses());
@@ -292,6 +298,10 @@ struct Recorded {
 impl Outcomes for Recorded {
     fn outcome(&self, outcome: OutcomeRecord) {
         self.store.outcome(outcome);
+    }
+
+    fn series(&self, piece: SeriesPiece) {
+        self.store.series(piece);
     }
 
     fn forget(&self, subject: &str) {

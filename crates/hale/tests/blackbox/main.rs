@@ -16,3 +16,5 @@ mod process;
 mod targets;
 mod traces;
 mod traffic;
+#[path = "../common/web.rs"]
+mod web;

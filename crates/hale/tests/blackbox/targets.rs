@@ -1,57 +1,20 @@
 //! Targets as a user sees them: a failure told once over `kill -9`, lists that change, windows in which nothing is told.
 
 use std::{
-    collections::HashMap,
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex},
+    net::TcpStream,
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::harness::{Up, kill, wait_until};
-
-/// A web server that answers each path as it is told to.
-#[derive(Clone)]
-struct Web {
-    at: SocketAddr,
-    answers: Arc<Mutex<HashMap<String, (u16, String)>>>,
-}
-
-impl Web {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let web = Self { at: listener.local_addr().unwrap(), answers: Arc::default() };
-        let answers = Arc::clone(&web.answers);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let answers = Arc::clone(&answers);
-                thread::spawn(move || drop(answer(stream, &answers)));
-            }
-        });
-        web
-    }
-
-    fn say(&self, path: &str, status: u16, body: &str) {
-        self.answers.lock().unwrap().insert(path.to_owned(), (status, body.to_owned()));
-    }
-}
-
-fn answer(
-    mut stream: std::net::TcpStream,
-    answers: &Mutex<HashMap<String, (u16, String)>>,
-) -> std::io::Result<()> {
-    let mut request = [0; 4096];
-    let count = stream.read(&mut request)?;
-    let text = String::from_utf8_lossy(&request[..count]);
-    let path = text.split_whitespace().nth(1).unwrap_or("/").to_owned();
-    let (status, body) = answers.lock().unwrap().get(&path).cloned().unwrap_or((200, "ok".to_owned()));
-    let length = body.len();
-    write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-}
+use crate::{
+    harness::{Up, data_dir, kill, wait_until},
+    web::Web,
+};
 
 fn target(up: &Up, name: &str) -> Option<Value> {
     up.status()["targets"].as_array().unwrap().iter().find(|it| it["name"] == name).cloned()
@@ -62,6 +25,20 @@ fn wait_target(up: &Up, name: &str, status: &str) -> Value {
     let all =
         up.wait_status(&format!("{name} {status}"), |all| of(all).is_some_and(|it| it["status"] == status));
     of(&all).unwrap()
+}
+
+/// Asks it over HTTP with the token of the command line: status and body.
+fn ask(up: &Up, path: &str) -> (u16, String) {
+    let token = fs::read_to_string(data_dir(&up.dir()).join("cli.token")).unwrap();
+    let address = up.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request =
+        format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\r\n", token.trim());
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 fn names(up: &Up) -> Vec<String> {
@@ -240,4 +217,65 @@ fn in_a_maintenance_window_nothing_is_told() {
     );
     assert!(up.events_of("target.probe_failed", "quiet").is_empty());
     assert_eq!(target(&up, "quiet").unwrap()["paused"], true);
+}
+
+#[test]
+fn what_became_of_a_target_is_told_for_days_and_kept_over_a_restart() {
+    let web = Web::start();
+    let yaml = format!(
+        "kind: Target\nname: billing\nhttpGet: {{url: \"http://{}/up\"}}\nperiodSeconds: 0.05\n",
+        web.at
+    );
+    let up = Up::start(&yaml);
+    wait_target(&up, "billing", "healthy");
+    web.say("/up", 503, "down");
+    up.wait_events("target.probe_failed", "billing", 1);
+    web.say("/up", 200, "ok");
+    up.wait_events("target.probe_recovered", "billing", 1);
+    let table = up.ok(&["status", "billing"]);
+    assert!(table.contains("AVAILABLE") && table.contains("30d"), "{table}");
+    let history = |up: &Up| -> Value {
+        serde_json::from_str(&ask(up, "/api/v1/targets/billing/history?window=1h").1).unwrap()
+    };
+    let before = history(&up);
+    let hour = &before["probes"][0]["windows"][0];
+    assert_eq!((&hour["window"], &hour["incidents"]), (&Value::from("1h"), &Value::from(1)), "{before:#}");
+    assert!(
+        hour["failures"].as_u64().unwrap() >= 3 && hour["successes"].as_u64().unwrap() >= 2,
+        "{before:#}"
+    );
+    let available = hour["availability"].as_f64().unwrap();
+    assert!((0.0..1.0).contains(&available), "{before:#}");
+    assert!(hour["detect_seconds"].as_f64().unwrap() > 0.05, "{before:#}");
+    assert!(hour["recover_seconds"].as_f64().unwrap() >= hour["detect_seconds"].as_f64().unwrap());
+    assert!(hour["p50_ms"].as_f64().is_some() && before["probes"][0]["points"][0]["seconds"] == 300);
+
+    let dir = up.dir();
+    drop(up.end("TERM"));
+    let up = Up::start_in(dir, &yaml);
+    wait_target(&up, "billing", "healthy");
+    let after = history(&up);
+    let hour = &after["probes"][0]["windows"][0];
+    assert_eq!((&hour["incidents"], &hour["errors"]), (&Value::from(1), &Value::from(0)), "{after:#}");
+    let successes = |it: &Value| it["probes"][0]["windows"][3]["successes"].as_u64().unwrap();
+    assert!(successes(&after) > successes(&before), "{after:#}");
+}
+
+#[test]
+fn checks_are_made_for_scrapers_where_they_are_asked_for_and_for_nobody_else() {
+    let web = Web::start();
+    let path = format!("/probe?module=http_2xx&target=http://{}/up", web.at);
+    let closed = Up::start("kind: Target\nname: t\ntcpSocket: {host: 127.0.0.1, port: 9}\n");
+    assert_eq!(ask(&closed, &path).0, 404, "nobody asked for it");
+    let open = Up::start_tracing(
+        "kind: Target\nname: t\ntcpSocket: {host: 127.0.0.1, port: 9}\n",
+        &[("HALE_PROBE_ENDPOINT", "true")],
+    );
+    let (status, told) = ask(&open, &path);
+    assert!(status == 200 && told.contains("\nprobe_success 1\n"), "{status}: {told}");
+    assert!(told.contains("\nprobe_http_status_code 200\n"), "{told}");
+    web.say("/up", 500, "no");
+    let (status, told) = ask(&open, &path);
+    assert!(status == 200 && told.contains("\nprobe_success 0\n"), "{status}: {told}");
+    assert_eq!(ask(&open, "/probe?module=no_such&target=x").0, 400);
 }

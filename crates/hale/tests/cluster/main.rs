@@ -29,5 +29,8 @@ mod postgres;
 mod process;
 mod sampler;
 mod servers;
+mod targets;
 mod tls;
+#[path = "../common/web.rs"]
+mod web;
 mod webhooks;

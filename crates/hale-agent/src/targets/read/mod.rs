@@ -16,6 +16,8 @@ use hale_model::{
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use super::kept::Kept;
+
 /// The longest one look at a list may take.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -25,6 +27,8 @@ pub(super) struct Read {
     pub(super) name: String,
     /// Tells one reading of a name from an earlier one.
     pub(super) reading: u64,
+    /// Whether it is what an earlier run had read.
+    pub(super) from_before: bool,
     /// The entries, or why there are none to be had.
     pub(super) found: Result<Vec<ListEntry>, String>,
 }
@@ -38,14 +42,31 @@ impl Drop for Reader {
     }
 }
 
-/// Reads a list until the reader is dropped; what has not changed is told once. `None`: whoever is asked does not read
+/// Reads a list until the reader is dropped; what has not changed is told once, and
+/// first what an earlier run had read (`before`). `None`: whoever is asked does not read
 /// it (the server tells who serves a service).
-pub(super) fn start(name: &str, reading: u64, from: &TargetList, to: mpsc::Sender<Read>) -> Option<Reader> {
+pub(super) fn start(
+    name: &str,
+    reading: u64,
+    from: &TargetList,
+    before: Option<(Kept, String)>,
+    to: mpsc::Sender<Read>,
+) -> Option<Reader> {
     if matches!(from.source, ListSource::Service(_)) {
         return None;
     }
     let (name, from) = (name.to_owned(), from.clone());
     Some(Reader(tokio::spawn(async move {
+        if let Some((kept, declaration)) = before {
+            let of = name.clone();
+            let read = tokio::task::spawn_blocking(move || kept.read(&of, &declaration)).await;
+            if let Ok(Some(entries)) = read {
+                let before = Read { name: name.clone(), reading, from_before: true, found: Ok(entries) };
+                if to.send(before).await.is_err() {
+                    return;
+                }
+            }
+        }
         let mut last = None;
         loop {
             let looked = tokio::time::timeout(LONGEST, look(&from.source)).await;
@@ -58,7 +79,7 @@ pub(super) fn start(name: &str, reading: u64, from: &TargetList, to: mpsc::Sende
                     Err(why) => Err(why),
                 };
                 last = Some(seen);
-                if to.send(Read { name: name.clone(), reading, found }).await.is_err() {
+                if to.send(Read { name: name.clone(), reading, from_before: false, found }).await.is_err() {
                     return;
                 }
             }
