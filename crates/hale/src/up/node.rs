@@ -31,7 +31,7 @@ use hale_supervisor::{
     clock::BootClock,
     engine::Checks,
     guard::Guard,
-    outside::Outside,
+    outside,
     process::{ProcessOptions, ProcessRuntime},
     runtime::BoxFuture,
     sink::Sink,
@@ -242,7 +242,8 @@ impl Room<'_> {
             .await
             .map_err(|error| Failure::failed(format!("can't read what was told of targets: {error}")))?;
         let references = args.observer.references.clone();
-        let outside = Outside::start(&args.node, Arc::clone(&sink), Arc::clone(&clock) as _, references);
+        let outside =
+            outside::Outside::start(&args.node, Arc::clone(&sink), Arc::clone(&clock) as _, references);
         let targets = Targets::start(TargetOptions {
             node: args.node.clone(),
             checks: checks.targets,

@@ -164,16 +164,16 @@ fn the_srv_records_of_a_real_name_server_are_a_list() {
     cluster.wait("both are targets", || count(&cluster), |it| *it == 2);
     dns.kill();
     let why = |it: &Value| it["last_detail"].as_str().is_some_and(|it| it.contains("can't be read"));
-    let shop = || {
+    let shop = |cluster: &Cluster| {
         let all = cluster.get("/api/v1/status");
         all["targets"].as_array().unwrap().iter().find(|it| it["name"] == "shop").cloned().unwrap_or_default()
     };
-    cluster.wait("it can't be read", shop, why);
+    cluster.wait("it can't be read", || shop(&cluster), why);
     assert_eq!(count(&cluster), 2, "the last one stays");
     // Over a restart of the agent, too.
     cluster.agents.get_mut("a").unwrap().kill();
     cluster.agent("a");
-    cluster.wait("it can't be read again", shop, why);
+    cluster.wait("it can't be read again", || shop(&cluster), why);
     cluster.wait("the last one stays", || count(&cluster), |it| *it == 2);
     let mut dns = serve(&[one.at.port()]);
     dns.wait_line("started");
