@@ -78,7 +78,7 @@ pub(super) const MANY_RUNS: &str = "DELETE FROM outcome_runs WHERE subject = $1 
 /// All of a batch.
 pub(super) async fn all(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), sqlx::Error> {
     let removed: Vec<Value> = plan.removed.iter().map(|name| json!(name)).collect();
-    let statements: [(&'static str, Vec<Value>); 12] = [
+    let statements: [(&'static str, Vec<Value>); 14] = [
         (INSERT_EVENTS, events(plan)),
         (INSERT_AUDIT, audit(plan)),
         (PUT_RECORDS, records(plan)),
