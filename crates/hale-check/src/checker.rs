@@ -90,6 +90,7 @@ impl Checker {
     }
 
     async fn traced(&self, trace: Trace, timeout: Duration) -> CheckResult {
+        let trace = trace.within(timeout);
         match &self.kind {
             Kind::Http(check) => check.run(trace, timeout).await,
             Kind::Tcp(check) => check.run(trace, timeout).await,

@@ -2,7 +2,8 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Trace {
     pub(crate) began: Instant,
+    /// When the check's timeout ends it, where that is known: each address of a name gets a part of the time.
+    pub(crate) until: Option<Instant>,
     pub(crate) stage: Stage,
     pub(crate) timings: Timings,
     /// What goes with the request, where it can and traces are told (O2).
@@ -58,6 +61,7 @@ impl Trace {
         let parent = hale_model::trace::new();
         Self {
             began: Instant::now(),
+            until: None,
             stage: Stage::Dns,
             timings: Timings::default(),
             parent,
@@ -69,6 +73,11 @@ impl Trace {
     /// For someone who wants to know all of it.
     pub(crate) fn close() -> Self {
         Self { seen: Some(Box::default()), ..Self::new() }
+    }
+
+    /// For a check that may take so long since it began.
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        Self { until: self.began.checked_add(timeout), ..self }
     }
 
     /// The timings of a check that ends now.
@@ -120,6 +129,8 @@ pub(crate) fn reason(error: &io::Error) -> Reason {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe => Reason::ConnectionReset,
+            // What came is not what was agreed on: no error of this machine.
+            io::ErrorKind::InvalidData => Reason::Protocol,
             _ => Reason::ProberError,
         };
     };
@@ -132,53 +143,115 @@ pub(crate) fn reason(error: &io::Error) -> Reason {
     }
 }
 
+/// Whether this machine lacks something for a connection to an address that it may have again in a moment. One that has
+/// no address of its own to ask from, as with IPv6 switched off, does not come by it by waiting.
+pub(crate) fn lacks(errno: Errno, to: SocketAddr) -> bool {
+    is_lack(errno) && (errno != Errno::ADDRNOTAVAIL || has_source(to))
+}
+
+/// Whether this machine has an address from which it could ask that one. Nothing is sent for it.
+fn has_source(to: SocketAddr) -> bool {
+    let any: SocketAddr = match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let connected = UdpSocket::bind(any).and_then(|it| it.connect(to));
+    !matches!(connected, Err(error) if error.raw_os_error() == Some(Errno::ADDRNOTAVAIL.raw_os_error()))
+}
+
+/// What the refusal of the kernel to connect means.
+pub(crate) fn unconnected(error: &io::Error, to: SocketAddr, place: &impl std::fmt::Display) -> Fault {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    if errno == Some(Errno::ADDRNOTAVAIL) && !has_source(to) {
+        let detail =
+            format!("could not connect to {place}: this machine has no address to ask {} from", to.ip());
+        return Fault::new(Reason::Unreachable, detail);
+    }
+    fault(error, "connect to", place)
+}
+
 /// Resolves where needed and connects. Of several addresses each is tried in turn, the one that worked last first.
+///
+/// One that does not answer gets its part of the time and no more. What this machine lacks is waited for, unless an
+/// address has told something: that is what the check has found.
 pub(crate) async fn connect(place: &Place, trace: &mut Trace) -> Result<TcpStream, Fault> {
     let name = match &place.host {
         Host::Missing => return Err(Fault::prober("the replica has no address yet")),
-        Host::Ip(ip) => {
-            trace.stage = Stage::Connect;
-            return connect_to(SocketAddr::new(*ip, place.port), place, trace).await;
-        }
+        Host::Ip(ip) => return connect_to_any(&[*ip], place, trace).await.map(|(stream, _)| stream),
         Host::Name(name) => name,
     };
     trace.stage = Stage::Dns;
     let asked = Instant::now();
-    let addresses = resolve::lookup(name).await?;
+    let addresses = lookup(name, trace).await?;
     trace.timings.dns = Some(asked.elapsed());
-    trace.stage = Stage::Connect;
-    let mut last = None;
-    for (tried, ip) in addresses.iter().enumerate() {
-        match connect_to(SocketAddr::new(*ip, place.port), place, trace).await {
-            Ok(stream) => {
-                if tried > 0 {
-                    resolve::prefer(name, *ip);
-                }
-                return Ok(stream);
-            }
-            Err(fault) => last = Some(fault),
-        }
+    let (stream, tried) = connect_to_any(&addresses, place, trace).await?;
+    if tried > 0 {
+        resolve::prefer(name, addresses[tried]);
     }
-    Err(last.unwrap_or_else(|| Fault::new(Reason::Dns, format!("{name} has no address"))))
+    Ok(stream)
 }
 
-async fn connect_to(address: SocketAddr, place: &Place, trace: &mut Trace) -> Result<TcpStream, Fault> {
-    if let Some(seen) = trace.seen.as_deref_mut() {
-        seen.peer = Some(address);
-    }
+/// The addresses of a name. What this machine lacks for asking is waited for, as far as the check's timeout goes.
+pub(crate) async fn lookup(name: &str, trace: &mut Trace) -> Result<Arc<[IpAddr]>, Fault> {
     loop {
-        match try_connect(address, place, trace).await {
-            Err((Some(errno), fault)) if is_lack(errno) => {
-                trace.lacks = Some(Fault { reason: Reason::ProberError, ..fault });
-                // The timeout of the check bounds it.
-                tokio::time::sleep(LACK).await;
+        match resolve::lookup(name, &mut trace.lacks).await {
+            Err(fault) if fault.reason == Reason::ProberError => {
+                trace.lacks = Some(fault);
+                tokio::time::sleep(5 * LACK).await;
             }
-            Err((_, fault)) => return Err(fault),
-            Ok(stream) => {
+            found => {
                 trace.lacks = None;
-                return Ok(stream);
+                return found;
             }
         }
+    }
+}
+
+/// Connects to the first of these that lets us; with its place among them.
+async fn connect_to_any(
+    addresses: &[IpAddr],
+    place: &Place,
+    trace: &mut Trace,
+) -> Result<(TcpStream, usize), Fault> {
+    trace.stage = Stage::Connect;
+    loop {
+        let mut failed = None;
+        for (nth, ip) in addresses.iter().enumerate() {
+            let address = SocketAddr::new(*ip, place.port);
+            if let Some(seen) = trace.seen.as_deref_mut() {
+                seen.peer = Some(address);
+            }
+            // The last one has all that is left: there the timeout of the check bounds it.
+            let others = u32::try_from(addresses.len() - nth).unwrap_or(u32::MAX);
+            let share = trace.until.filter(|_| others > 1);
+            let share = share.map(|until| until.saturating_duration_since(Instant::now()) / others);
+            let tried = try_connect(address, place, trace);
+            let tried = match share {
+                None => tried.await,
+                Some(share) => tokio::time::timeout(share, tried)
+                    .await
+                    .unwrap_or_else(|_| Err((None, timed_out(Stage::Connect, &address, share)))),
+            };
+            match tried {
+                Ok(stream) => {
+                    trace.lacks = None;
+                    return Ok((stream, nth));
+                }
+                Err((Some(errno), fault)) if lacks(errno, address) => {
+                    trace.lacks = Some(Fault { reason: Reason::ProberError, ..fault });
+                }
+                Err((_, fault)) => failed = Some(fault),
+            }
+        }
+        if let Some(fault) = failed {
+            trace.lacks = None;
+            return Err(fault);
+        }
+        if addresses.is_empty() {
+            return Err(Fault::new(Reason::Dns, format!("{place} has no address")));
+        }
+        // The timeout of the check bounds it.
+        tokio::time::sleep(LACK).await;
     }
 }
 
@@ -195,7 +268,9 @@ async fn try_connect(
     let socket = socket.map_err(|error| fault(&error, "open a socket for", place))?;
     // Zero linger: a closed probe leaves no TIME_WAIT behind, or the ports run out (H7).
     socket.set_zero_linger().map_err(|error| fault(&error, "set up a socket for", place))?;
-    let stream = socket.connect(address).await.map_err(|error| fault(&error, "connect to", place))?;
+    let stream = socket.connect(address).await.map_err(|error| {
+        (error.raw_os_error().map(Errno::from_raw_os_error), unconnected(&error, address, place))
+    })?;
     stream.set_nodelay(true).map_err(|error| fault(&error, "set up a socket for", place))?;
     trace.timings.connect = Some(started.elapsed());
     Ok(stream)
@@ -217,6 +292,8 @@ mod tests {
         {
             assert_eq!(of(own), Reason::ProberError);
         }
+        let garbage = io::Error::new(io::ErrorKind::InvalidData, "no TLS");
+        assert_eq!(reason(&garbage), Reason::Protocol);
         let ports = fault(&Errno::ADDRNOTAVAIL.into(), "connect to", &"10.0.0.1:80");
         assert!(ports.detail.contains("10.0.0.1:80") && ports.detail.contains("no local port"), "{ports:?}");
     }

@@ -1,9 +1,9 @@
 //! Names to addresses, off the path of the checks, with a cache.
 //!
 //! The system's resolver blocks a thread for as long as it likes. So at most one look-up of a name is under way at a
-//! time, whoever waits for it, and its answer serves all: the number of blocked threads is bounded by the number of
-//! names, and a hanging name server delays nobody but those who ask for that name. Failures are not kept: the next check
-//! asks anew.
+//! time, whoever waits for it, and its answer serves all. So many different names are looked up at once and no more
+//! ([`AT_ONCE`]): a hanging name server must not take the threads that commands and files need. Failures are not kept: the
+//! next check asks anew.
 //!
 //! How long an answer may serve (N15) the system's resolver does not tell. So once it has answered, the name servers of the
 //! machine are asked for the same records, and if they answer the same, theirs is the time. What they do not know (a name
@@ -11,6 +11,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -18,14 +19,15 @@ use std::{
 
 use hale_health::Reason;
 use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::sync::watch;
+use rustix::io::Errno;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     dns::{
         conf,
         exchange::{self, Question},
     },
-    net::Trace,
+    net::{self, Trace},
     result::Fault,
 };
 
@@ -38,10 +40,21 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// How long the name servers may take to tell for how long.
 const TTL_WITHIN: Duration = Duration::from_secs(2);
 
-type Answer = Result<Arc<[IpAddr]>, String>;
+/// So many look-ups are under way at a time. Others wait: the threads are those that commands and files need, too.
+const AT_ONCE: usize = 64;
+
+type Answer = Result<Arc<[IpAddr]>, Fault>;
+
+/// How far a look-up is.
+#[derive(Clone)]
+enum Step {
+    Waiting,
+    Begun,
+    Done(Answer),
+}
 
 enum Entry {
-    Asking(watch::Receiver<Option<Answer>>),
+    Asking(watch::Receiver<Step>),
     Known { addresses: Arc<[IpAddr]>, since: Instant, serves: Duration },
 }
 
@@ -73,41 +86,64 @@ pub(crate) fn prefer(name: &str, address: IpAddr) {
     }
 }
 
-/// The addresses of a name, asking the system's resolver where they are not known.
-pub(crate) async fn lookup(name: &str) -> Result<Arc<[IpAddr]>, Fault> {
+/// Puts the first address of a name last: it did not answer, and another may.
+pub(crate) fn pass_on(name: &str) {
+    let mut cache = cache().lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Entry::Known { addresses, .. }) = cache.get_mut(name) {
+        let mut order: Vec<IpAddr> = addresses.to_vec();
+        if !order.is_empty() {
+            order.rotate_left(1);
+        }
+        *addresses = order.into();
+    }
+}
+
+/// The addresses of a name, asking the system's resolver where they are not known. `lacks`: what it waits for, while
+/// so many names are looked up that this one has not begun.
+pub(crate) async fn lookup(name: &str, lacks: &mut Option<Fault>) -> Result<Arc<[IpAddr]>, Fault> {
     if let Some(addresses) = known(name) {
         return Ok(addresses);
     }
     let mut answer = ask(name);
-    let answer = answer.wait_for(Option::is_some).await.map(|it| it.clone());
-    match answer {
-        Ok(Some(Ok(addresses))) => Ok(addresses),
-        Ok(Some(Err(detail))) => Err(Fault::new(Reason::Dns, detail)),
-        Ok(None) | Err(_) => Err(Fault::prober(format!("the look-up of {name} was given up"))),
+    if matches!(*answer.borrow(), Step::Waiting) {
+        let detail = format!("{name} was not looked up: {AT_ONCE} other names are, without an answer so far");
+        *lacks = Some(Fault::prober(detail));
+    }
+    let begun = answer.wait_for(|it| !matches!(it, Step::Waiting)).await.is_ok();
+    *lacks = None;
+    match answer.wait_for(|it| matches!(it, Step::Done(_))).await.as_deref() {
+        Ok(Step::Done(found)) if begun => found.clone(),
+        _ => Err(Fault::prober(format!("the look-up of {name} was given up"))),
     }
 }
 
 /// Joins the look-up of a name that is under way, or starts one.
-fn ask(name: &str) -> watch::Receiver<Option<Answer>> {
+fn ask(name: &str) -> watch::Receiver<Step> {
+    static AT_WORK: Semaphore = Semaphore::const_new(AT_ONCE);
     let mut cache = cache().lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(Entry::Asking(answer)) = cache.get(name)
         && answer.has_changed().is_ok()
     {
         return answer.clone();
     }
-    let (tell, answer) = watch::channel(None);
+    let (tell, answer) = watch::channel(Step::Waiting);
     cache.insert(name.into(), Entry::Asking(answer.clone()));
     let name: Box<str> = name.into();
-    let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        let found = resolve(&name);
-        keep(name.clone(), &found);
-        if let Ok(addresses) = &found {
-            let addresses = Arc::clone(addresses);
-            runtime.spawn(async move { learn(&name, &addresses).await });
+    tokio::spawn(async move {
+        let Ok(place) = AT_WORK.acquire().await else { return };
+        let looking = tokio::task::spawn_blocking(move || {
+            tell.send_replace(Step::Begun);
+            let found = resolve(&name);
+            keep(name.clone(), &found);
+            // Nobody may be waiting any more: their checks have timed out.
+            tell.send_replace(Step::Done(found.clone()));
+            (name, found)
+        });
+        let looked = looking.await;
+        drop(place);
+        if let Ok((name, Ok(addresses))) = looked {
+            learn(&name, &addresses).await;
         }
-        // Nobody may be waiting any more: their checks have timed out.
-        let _ = tell.send(Some(found));
     });
     answer
 }
@@ -170,9 +206,20 @@ fn resolve(name: &str) -> Answer {
                     addresses.push(address);
                 }
             }
-            if addresses.is_empty() { Err(format!("{name} has no address")) } else { Ok(addresses.into()) }
+            if addresses.is_empty() {
+                return Err(Fault::new(Reason::Dns, format!("{name} has no address")));
+            }
+            Ok(addresses.into())
         }
-        Err(error) => Err(format!("could not resolve {name}: {error}")),
+        Err(error) => {
+            let detail = format!("could not resolve {name}: {error}");
+            let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+            // The resolver does not always tell that it had no descriptor: having none left, it can't have asked.
+            let opened = File::open("/dev/null").err().and_then(|it| it.raw_os_error());
+            let opened = opened.map(Errno::from_raw_os_error);
+            let lack = errno.is_some_and(net::is_lack) || opened.is_some_and(net::is_lack);
+            Err(Fault::new(if lack { Reason::ProberError } else { Reason::Dns }, detail))
+        }
     }
 }
 

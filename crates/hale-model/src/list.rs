@@ -20,6 +20,8 @@ const ADDRESS: usize = 2048;
 /// The most labels of an entry, and the longest key or value of one; what is beyond that is no list but a mistake.
 const LABELS: usize = 64;
 const LABEL: usize = 1024;
+/// The most bytes of labels, over all targets: a group says its labels once, and each of its targets has them.
+const LABEL_BYTES: usize = 64 * 1024 * 1024;
 /// The longest name (a DNS label).
 const NAME: usize = 63;
 /// The path asked for where neither entry nor template has one.
@@ -47,7 +49,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<ListEntry>, String> {
     let groups: Vec<Group> = serde_json::from_slice(text).map_err(|error| {
         format!("it is not a list of targets such as [{{\"targets\": [\"10.0.0.1:80\"]}}]: {error}")
     })?;
-    let mut entries = Vec::new();
+    let (mut entries, mut label_bytes) = (Vec::new(), 0_usize);
     for Group { targets, labels } in groups {
         let long = |it: &String| it.len() > LABEL;
         if labels.len() > LABELS || labels.iter().any(|(key, value)| long(key) || long(value)) {
@@ -55,6 +57,11 @@ pub fn parse(text: &[u8]) -> Result<Vec<ListEntry>, String> {
         }
         if entries.len() + targets.len() > MAX_ENTRIES {
             return Err(format!("it has more than {MAX_ENTRIES} targets"));
+        }
+        let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        label_bytes = label_bytes.saturating_add(bytes.saturating_mul(targets.len()));
+        if label_bytes > LABEL_BYTES {
+            return Err(format!("the labels of all its targets take more than {} MiB", LABEL_BYTES >> 20));
         }
         let name = labels.get("name").filter(|_| targets.len() == 1).cloned();
         for address in targets {

@@ -6,7 +6,9 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -16,7 +18,7 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::{TcpSocket, UdpSocket},
 };
 
@@ -76,45 +78,149 @@ impl Question {
     }
 }
 
-/// Asks until one of the servers answers. Bounded by the caller's timeout, of which each try gets a part.
+/// Asks until one of the servers answers. Bounded by the caller's timeout.
 pub(crate) async fn ask(
     servers: &[SocketAddr],
     question: &Question,
     trace: &mut Trace,
     timeout: Duration,
 ) -> Result<Answered, Fault> {
+    if servers.is_empty() {
+        return Err(Fault::prober("there is no name server to ask"));
+    }
     let message = question.message();
     let bytes = message
         .to_vec()
         .map_err(|error| Fault::prober(format!("could not form the question {question}: {error}")))?;
+    let one = |server: &SocketAddr| One { server: *server, question, message: &message, bytes: &bytes };
+    let asked: Vec<One<'_>> = servers.iter().map(one).collect();
+    if question.tcp {
+        return over_tcp(&asked, trace, timeout).await;
+    }
+    let mut round =
+        Round { sockets: servers.iter().map(|_| None).collect(), failed: vec![None; servers.len()] };
     let tries = u32::try_from(servers.len()).unwrap_or(1).max(3);
     let each = (timeout / tries).clamp(Duration::from_millis(20), Duration::from_secs(2));
-    let mut faults = 0;
-    for (nth, server) in servers.iter().cycle().enumerate() {
-        let one = One { server: *server, question, message: &message, bytes: &bytes };
-        let tried = if question.tcp {
-            // TCP sends again by itself: a server gets all the time that the others leave.
-            let share = timeout / u32::try_from(servers.len()).unwrap_or(1).max(1);
-            tokio::time::timeout(share, one.over_tcp(trace)).await
-        } else {
-            tokio::time::timeout(each, one.over_udp(trace)).await
+    for nth in (0..servers.len()).cycle() {
+        let (at, came) = match round.try_one(&asked, nth, each).await {
+            Ok(Some(came)) => came,
+            Ok(None) => continue,
+            Err(fault) => return Err(fault),
         };
-        match tried {
-            Ok(Ok(message)) => return Ok(Answered { message, server: *server }),
-            // Another server may do better; where none of them does, that is the answer.
-            Ok(Err(fault)) => {
-                faults += 1;
-                if faults == servers.len() {
-                    return Err(fault);
-                }
-            }
-            Err(_) => {}
+        let one = &asked[at];
+        if !came.metadata.truncation {
+            return Ok(Answered { message: came, server: one.server });
         }
-        if (nth + 1) % servers.len() == 0 {
-            faults = 0;
+        // Fetching the whole answer may take what is left; with others to ask, a part of that.
+        let left = timeout.saturating_sub(trace.began.elapsed()) / u32::try_from(servers.len()).unwrap_or(1);
+        match tokio::time::timeout(left, one.over_tcp(trace)).await {
+            Ok(Ok(message)) => return Ok(Answered { message, server: one.server }),
+            Ok(Err(fault)) => round.fails(at, fault)?,
+            Err(_) => {}
         }
     }
     Err(Fault::prober("there is no name server to ask"))
+}
+
+/// TCP sends again by itself: a server gets all the time that the others leave.
+async fn over_tcp(asked: &[One<'_>], trace: &mut Trace, timeout: Duration) -> Result<Answered, Fault> {
+    let share = timeout / u32::try_from(asked.len()).unwrap_or(1).max(1);
+    loop {
+        let mut faults = 0;
+        for one in asked {
+            match tokio::time::timeout(share, one.over_tcp(trace)).await {
+                Ok(Ok(message)) => return Ok(Answered { message, server: one.server }),
+                // Another server may do better; where none of them does, that is the answer.
+                Ok(Err(fault)) => {
+                    faults += 1;
+                    if faults == asked.len() {
+                        return Err(fault);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// The servers that are asked over UDP. An answer counts whenever it comes: a try that ends means that the question is
+/// sent again, not that nobody listens any more.
+struct Round {
+    /// One for each server that was asked.
+    sockets: Vec<Option<UdpSocket>>,
+    /// What went wrong with each, since it was asked last.
+    failed: Vec<Option<Fault>>,
+}
+
+impl Round {
+    /// Asks one of them, and waits for an answer of any until the next is to be asked.
+    async fn try_one(
+        &mut self,
+        asked: &[One<'_>],
+        nth: usize,
+        each: Duration,
+    ) -> Result<Option<(usize, Message)>, Fault> {
+        let until = tokio::time::Instant::now() + each;
+        self.failed[nth] = None;
+        if let Err(fault) = self.send(&asked[nth], nth).await {
+            self.fails(nth, fault)?;
+            return Ok(None);
+        }
+        let mut buffer = vec![0; usize::from(MAX_DATAGRAM).max(4096)];
+        while let Ok((at, count)) = tokio::time::timeout_at(until, self.next(&mut buffer)).await {
+            let one = &asked[at];
+            let answer = match count {
+                Ok(count) => one.read(&buffer[..count]),
+                Err(error) => Err(one.lost(&error)),
+            };
+            match answer {
+                Ok(answer) if one.question.is_answered_by(one.message, &answer) => {
+                    return Ok(Some((at, answer)));
+                }
+                Ok(_) => {}
+                Err(fault) => {
+                    self.sockets[at] = None;
+                    self.fails(at, fault)?;
+                    if at == nth {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Another server may do better; where none of them does, that is the answer.
+    fn fails(&mut self, at: usize, fault: Fault) -> Result<(), Fault> {
+        self.failed[at] = Some(fault.clone());
+        if self.failed.iter().all(Option::is_some) { Err(fault) } else { Ok(()) }
+    }
+
+    async fn send(&mut self, one: &One<'_>, nth: usize) -> Result<(), Fault> {
+        let socket = match self.sockets[nth].take() {
+            Some(socket) => socket,
+            None => one.socket().await?,
+        };
+        let sent = socket.send(one.bytes).await;
+        self.sockets[nth] = Some(socket);
+        sent.map(drop).map_err(|error| one.lost(&error))
+    }
+
+    /// The next datagram, or error, of any of them.
+    async fn next(&self, buffer: &mut [u8]) -> (usize, std::io::Result<usize>) {
+        poll_fn(|context| {
+            for (at, socket) in self.sockets.iter().enumerate() {
+                let Some(socket) = socket else { continue };
+                let mut read = ReadBuf::new(buffer);
+                if let Poll::Ready(received) = socket.poll_recv(context, &mut read) {
+                    let count = read.filled().len();
+                    return Poll::Ready((at, received.map(|()| count)));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 struct One<'a> {
@@ -125,28 +231,19 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    async fn over_udp(&self, trace: &mut Trace) -> Result<Message, Fault> {
+    fn lost(&self, error: &std::io::Error) -> Fault {
+        net::fault(error, "ask", &self.server)
+    }
+
+    async fn socket(&self) -> Result<UdpSocket, Fault> {
         let any: SocketAddr = match self.server {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let lost = |error: std::io::Error| net::fault(&error, "ask", &self.server);
-        let socket = UdpSocket::bind(any).await.map_err(lost)?;
+        let socket = UdpSocket::bind(any).await.map_err(|error| self.lost(&error))?;
         // Connected, the kernel passes nobody else's datagrams on, and tells that nothing listens there.
-        socket.connect(self.server).await.map_err(lost)?;
-        socket.send(self.bytes).await.map_err(lost)?;
-        let mut buffer = vec![0; usize::from(MAX_DATAGRAM).max(4096)];
-        loop {
-            let count = socket.recv(&mut buffer).await.map_err(lost)?;
-            let answer = self.read(&buffer[..count])?;
-            if !self.question.is_answered_by(self.message, &answer) {
-                continue;
-            }
-            if answer.metadata.truncation {
-                return self.over_tcp(trace).await;
-            }
-            return Ok(answer);
-        }
+        socket.connect(self.server).await.map_err(|error| self.lost(&error))?;
+        Ok(socket)
     }
 
     async fn over_tcp(&self, trace: &mut Trace) -> Result<Message, Fault> {

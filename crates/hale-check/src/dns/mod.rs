@@ -21,8 +21,7 @@ use hickory_proto::{
 use self::exchange::Question;
 use crate::{
     CompileError, Subject,
-    net::{Stage, Trace},
-    resolve,
+    net::{self, Stage, Trace},
     result::{CheckResult, Fault},
     seen::DnsSeen,
     subject::{Host, Place},
@@ -83,6 +82,8 @@ impl DnsCheck {
                     }
                 };
                 let fault = Fault::new(Reason::Timeout, format!("{detail} within {timeout:?}"));
+                // What could not be asked has not failed to answer.
+                let fault = trace.lacks.clone().unwrap_or(fault);
                 CheckResult::failure(fault, trace.finish())
             }
         }
@@ -97,7 +98,7 @@ impl DnsCheck {
         let answers = self.matching(&asked.message);
         if let Some(seen) = trace.seen.as_deref_mut() {
             seen.peer = Some(asked.server);
-            seen.dns = Some(told(&asked.message, answers.clone()));
+            seen.dns = Some(told(&asked.message, answers.iter().map(|it| cut(it)).collect()));
         }
         self.judge(asked.server, &asked.message, &answers)
     }
@@ -109,7 +110,7 @@ impl DnsCheck {
             Host::Name(name) => {
                 trace.stage = Stage::Dns;
                 let began = Instant::now();
-                let found = resolve::lookup(name).await?;
+                let found = net::lookup(name, trace).await?;
                 trace.timings.dns = Some(began.elapsed());
                 Ok(found.iter().map(|ip| SocketAddr::new(*ip, place.port)).collect())
             }
@@ -120,7 +121,7 @@ impl DnsCheck {
     /// The values of the records that were asked for.
     fn matching(&self, answer: &Message) -> Vec<String> {
         let of_kind = answer.answers.iter().filter(|it| it.record_type() == self.question.kind);
-        of_kind.map(|it| crate::result::text(normal(&it.data.to_string()).as_bytes(), 512)).collect()
+        of_kind.map(|it| normal(&it.data.to_string())).collect()
     }
 
     fn judge(&self, server: SocketAddr, answer: &Message, answers: &[String]) -> Result<(), Fault> {
@@ -146,7 +147,7 @@ impl DnsCheck {
             });
         }
         match self.expected.iter().find(|it| !answers.contains(it)) {
-            Some(missing) => mismatch(format!("{}, expected {missing} among them", shown(answers))),
+            Some(missing) => mismatch(format!("{}, expected {} among them", shown(answers), cut(missing))),
             None => Ok(()),
         }
     }
@@ -159,11 +160,17 @@ fn normal(value: &str) -> String {
     words.join(" ").trim_matches('"').to_ascii_lowercase()
 }
 
+/// A value as it is shown; compared it is whole.
+fn cut(value: &str) -> String {
+    crate::result::text(value.as_bytes(), 512)
+}
+
 fn shown(answers: &[String]) -> String {
-    match answers {
-        [] => "no record".to_owned(),
-        few if few.len() <= 5 => few.join(", "),
-        many => format!("{}, and {} more", many[..5].join(", "), many.len() - 5),
+    let few: Vec<String> = answers.iter().take(5).map(|it| cut(it)).collect();
+    match answers.len() {
+        0 => "no record".to_owned(),
+        ..=5 => few.join(", "),
+        many => format!("{}, and {} more", few.join(", "), many - 5),
     }
 }
 

@@ -26,7 +26,7 @@ impl Departure {
         match (&self.checker.kind, self.redirected) {
             (Kind::Http(check), Some((to, hops))) => {
                 let began = Instant::now().checked_sub(self.spent).unwrap_or_else(Instant::now);
-                check.run_from(to, hops, Trace::resume(began), self.timeout).await
+                check.run_from(to, hops, Trace::resume(began).within(self.timeout), self.timeout).await
             }
             _ => self.checker.run(self.timeout.saturating_sub(self.spent)).await,
         }

@@ -184,9 +184,16 @@ impl Core {
                 }
             }
             Err(error) => {
-                let fault = net::fault(&error, "connect to", &to);
                 let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-                if errno.is_some_and(net::is_lack) && self.hold(at, now, &fault) {
+                let lacks = errno.is_some_and(|it| net::lacks(it, to));
+                if !lacks
+                    && let Some(checker) = self.probes.at(at).checker.clone()
+                    && has_others(&checker)
+                {
+                    return self.send_away(at, checker, None);
+                }
+                let fault = net::unconnected(&error, to, &to);
+                if lacks && self.hold(at, now, &fault) {
                     return;
                 }
                 self.finish(at, CheckResult::failure(fault, Timings::default()));
@@ -360,9 +367,7 @@ impl Core {
             return;
         }
         // Another address of the same name may answer.
-        if unconnected
-            && matches!(&place.host, Host::Name(name) if resolve::known(name).is_none_or(|it| it.len() > 1))
-        {
+        if unconnected && has_others(checker) {
             self.sockets.close(at);
             self.send_away(probe, Arc::clone(checker), None);
             return;
@@ -397,6 +402,12 @@ impl Core {
             Kind::Tcp(check) => &check.place,
             Kind::Exec(_) | Kind::Grpc(_) | Kind::Dns(_) | Kind::Tls(_) => return,
         };
+        // Another address of the same name may answer: the next check begins there.
+        if stage == Stage::Connect
+            && let Host::Name(name) = &place.host
+        {
+            resolve::pass_on(name);
+        }
         self.failed(conn_at, net::timed_out(stage, place, timeout));
     }
 
@@ -426,6 +437,16 @@ impl Core {
         self.departures.push(Departure { id, checker, redirected, timeout, spent });
     }
 }
+/// Whether the name that is asked has more than one address, as far as that is known.
+fn has_others(checker: &Checker) -> bool {
+    let place = match &checker.kind {
+        Kind::Http(check) => &check.place,
+        Kind::Tcp(check) => &check.place,
+        Kind::Exec(_) | Kind::Grpc(_) | Kind::Dns(_) | Kind::Tls(_) => return false,
+    };
+    matches!(&place.host, Host::Name(name) if resolve::known(name).is_none_or(|it| it.len() > 1))
+}
+
 /// `CLOCK_BOOTTIME`: the scale of decisions, which goes on while the machine sleeps.
 fn clock() -> Time {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

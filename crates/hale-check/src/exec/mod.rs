@@ -16,7 +16,10 @@ use std::{
     },
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -106,13 +109,23 @@ impl ExecCheck {
         let trace = Trace::new();
         let deadline = Instant::now() + timeout;
         let program = self.command[0].clone();
-        let mut spawning = tokio::task::spawn_blocking(move || self.spawn());
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = Arc::clone(&begun);
+        let mut spawning = tokio::task::spawn_blocking(move || {
+            begins.store(true, Ordering::Relaxed);
+            self.spawn()
+        });
         let spawned = tokio::select! {
             spawned = &mut spawning => spawned.unwrap_or_else(|error| Err(Fault::prober(error.to_string()))),
             () = tokio::time::sleep_until(deadline) => {
                 // It may start yet: dropping what it then is kills it.
                 tokio::spawn(async move { drop(spawning.await) });
-                let fault = Fault::new(Reason::Timeout, format!("{program} could not be started within {timeout:?}"));
+                let detail = format!("{program} could not be started within {timeout:?}");
+                // Until a thread takes it on, it is this agent that is late, and not the command (H10).
+                let fault = match begun.load(Ordering::Relaxed) {
+                    true => Fault::new(Reason::Timeout, detail),
+                    false => Fault::prober(format!("{detail}: no thread was free for it")),
+                };
                 return CheckResult::failure(fault, trace.finish());
             }
         };

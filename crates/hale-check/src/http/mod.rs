@@ -76,11 +76,18 @@ impl HttpCheck {
         self.trust.as_deref().is_none_or(|it| it.ready().is_some())
     }
 
-    /// The request for another path on the same host.
+    /// The request for another path on the same host. What lets us in goes along only to the same server: another port
+    /// may be anybody's, and without TLS anybody reads it.
     pub(crate) fn request_for(&self, to: &Destination) -> Vec<u8> {
         let rest = &self.request[self.rest_at as usize..];
         let mut request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n", to.path, to.authority).into_bytes();
-        request.extend_from_slice(rest);
+        let from = (self.trust.is_some(), self.place.port);
+        let is_same = from == (to.tls, to.port) || (from == (false, 80) && (to.tls, to.port) == (true, 443));
+        for line in rest.split_inclusive(|byte| *byte == b'\n') {
+            if is_same || !lets_in(line) {
+                request.extend_from_slice(line);
+            }
+        }
         request
     }
 
@@ -91,6 +98,14 @@ impl HttpCheck {
         let authority = head.split("\r\nHost: ").nth(1).unwrap_or_default().trim_end().to_owned();
         Destination { tls: self.trust.is_some(), port: self.place.port, authority, path }
     }
+}
+
+/// Whether a header says who asks.
+fn lets_in(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    ["authorization", "cookie", "proxy-authorization"]
+        .iter()
+        .any(|it| name.eq_ignore_ascii_case(it.as_bytes()))
 }
 
 fn authority(place: &Place, tls: bool) -> String {

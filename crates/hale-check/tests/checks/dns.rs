@@ -346,3 +346,50 @@ async fn a_name_server_may_be_named_itself() {
     let nowhere = Dns { server: Some(("nowhere.invalid".into(), 53)), ..spec(server.address) };
     failed(&checker(nowhere).run(AMPLE).await, Reason::Dns, &["nowhere.invalid"]);
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_question_was_sent_again_counts() {
+    let server = NameServer::new(|question, _| {
+        std::thread::sleep(Duration::from_millis(700));
+        vec![bytes(&answer(question, &[[192, 0, 2, 1]]))]
+    });
+    // Sent again after half a second.
+    succeeded(&checker(spec(server.address)).run(Duration::from_millis(1500)).await);
+}
+
+#[tokio::test]
+async fn a_whole_answer_over_tcp_may_take_what_is_left_of_the_timeout() {
+    let udp: Arc<Treat> = Arc::new(|question: &Message, _| {
+        let mut answer = answer(question, &[]);
+        answer.metadata.truncation = true;
+        vec![bytes(&answer)]
+    });
+    let tcp: Arc<Treat> = Arc::new(|question: &Message, _| {
+        std::thread::sleep(Duration::from_millis(700));
+        vec![bytes(&answer(question, &[[192, 0, 2, 1]]))]
+    });
+    let server = NameServer::with(udp, tcp);
+    succeeded(&checker(spec(server.address)).run(Duration::from_millis(1500)).await);
+}
+
+#[tokio::test]
+async fn a_long_value_is_compared_whole() {
+    use hickory_proto::rr::rdata::TXT;
+    // As the key of a signature of mail is: strings of 255 bytes at most, one after the other.
+    let parts: Vec<String> = (0..4).map(|nth| char::from(b'a' + nth).to_string().repeat(200)).collect();
+    let whole = parts.concat();
+    let server = NameServer::new(move |question, _| {
+        let mut answer = answer(question, &[]);
+        let name = question.queries[0].name().clone();
+        answer.answers.push(Record::from_rdata(name, 60, RData::TXT(TXT::new(parts.clone()))));
+        vec![bytes(&answer)]
+    });
+    let txt = |value: String| Dns {
+        record_type: RecordType::Txt,
+        expected_answers: vec![value],
+        ..spec(server.address)
+    };
+    succeeded(&checker(txt(whole.clone())).run(AMPLE).await);
+    let other = checker(txt(format!("{whole}x"))).run(AMPLE).await;
+    failed(&other, Reason::AnswerMismatch, &["aaaa"]);
+}

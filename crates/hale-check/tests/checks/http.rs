@@ -370,3 +370,23 @@ fn what_can_be_found_wrong_beforehand_is() {
     assert!(bad(|it| it.port = hale_model::spec::PortRef::Name("web".into())).contains("\"web\""));
     assert!(Checker::compile(&Check::Notify, &Subject::default()).is_err());
 }
+
+#[tokio::test]
+async fn what_lets_us_in_does_not_go_along_to_another_port() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let other = Server::new(move |mut stream, _| {
+        if let Some(request) = request(&mut stream) {
+            let _ = tell.send(request);
+            let _ = std::io::Write::write_all(&mut stream, ok("").as_bytes());
+        }
+    });
+    let to = other.address;
+    let server = redirecting(302, move |_| format!("http://{to}/inner"));
+    let headers = [("Authorization", "Bearer secret"), ("cookie", "id=secret"), ("X-Own", "kept")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let spec = HttpGet { headers, ..get(server.address) };
+    succeeded(&http(spec, server.address).run(AMPLE).await);
+    let asked = told.recv_timeout(AMPLE).unwrap();
+    assert!(asked.contains("X-Own: kept") && asked.starts_with("GET /inner "), "{asked}");
+    assert!(!asked.contains("secret"), "{asked}");
+}

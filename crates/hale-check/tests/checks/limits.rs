@@ -112,3 +112,40 @@ fn a_check_waits_for_descriptors_and_does_not_fail() {
         assert_eq!(engine.counters().prober_errors, 0);
     });
 }
+
+#[test]
+fn a_name_that_can_not_be_looked_up_for_want_of_descriptors_is_no_failure() {
+    if std::env::var_os(CHILD).is_none() {
+        return in_a_child("limits::a_name_that_can_not_be_looked_up_for_want_of_descriptors_is_no_failure");
+    }
+    let server = Server::new(|mut stream, _| {
+        request(&mut stream);
+        let _ = std::io::Write::write_all(&mut stream, ok("").as_bytes());
+    });
+    let spec = hale_model::spec::HttpGet { host: Some("localhost".into()), ..get(server.address) };
+    let checker = Arc::new(http(spec, server.address));
+    probing(&checker, SOON, async |_engine, _results, _registration| {
+        let taken = Taken::all();
+        let without = checker.run(SOON).await;
+        drop(taken);
+        failed(&without, Reason::ProberError, &["localhost"]);
+        succeeded(&checker.run(AMPLE).await);
+    });
+}
+
+#[test]
+fn a_command_that_no_thread_is_free_for_has_not_failed() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap();
+    let spec = hale_model::spec::Exec { command: vec!["/bin/true".into()] };
+    let check = hale_model::spec::Check::Exec(spec);
+    let checker = Checker::compile(&check, &hale_check::Subject::default()).unwrap();
+    let (free, held) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let _busy = tokio::task::spawn_blocking(move || held.recv());
+        let result = checker.run(SOON).await;
+        drop(free);
+        failed(&result, Reason::ProberError, &["no thread was free"]);
+        succeeded(&checker.run(AMPLE).await);
+    });
+}

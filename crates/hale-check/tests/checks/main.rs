@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
+mod addresses;
 mod certificate;
 mod dns;
 mod engine;

@@ -145,3 +145,15 @@ proptest::proptest! {
         proptest::prop_assert!(names.iter().all(|it| is_label(it)));
     }
 }
+
+#[test]
+fn labels_that_all_targets_of_a_group_have_are_bounded_in_all() {
+    let labels: BTreeMap<String, String> =
+        (0..64).map(|nth| (format!("{nth:02}{}", "k".repeat(1000)), "v".repeat(1000))).collect();
+    let group = |count: usize| {
+        let targets: Vec<String> = (0..count).map(|nth| format!("h{nth}:80")).collect();
+        parse(serde_json::json!([{ "targets": targets, "labels": labels }]).to_string().as_bytes())
+    };
+    assert_eq!(group(100).map(|it| it.len()), Ok(100));
+    assert!(group(1000).unwrap_err().contains("64 MiB"));
+}
