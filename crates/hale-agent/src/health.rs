@@ -5,7 +5,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,9 +14,12 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{blackbox::Blackbox, metrics::exposition::PROMETHEUS_TEXT};
+use crate::{
+    blackbox::{self, Blackbox},
+    metrics::exposition::PROMETHEUS_TEXT,
+};
 
-/// Connections at one time; more wait in the kernel's queue.
+/// Connections at one time, besides those on which scrapers wait for a check; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
 
 /// How long a request's head may take, and a connection may be idle.
@@ -46,7 +49,9 @@ pub struct Answers {
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, answers: Answers) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    // However many checks are slow: who asks how the agent is finds room.
+    let checks = if answers.blackbox.is_some() { blackbox::AT_ONCE } else { 0 };
+    let room = Arc::new(Semaphore::new(CONNECTIONS + checks));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
@@ -99,7 +104,10 @@ impl Answers {
                 Some(blackbox) => {
                     let query = request.uri().query().unwrap_or_default();
                     let (status, told) = blackbox.answer(query, request.headers()).await;
-                    answer(status, PROMETHEUS_TEXT, told)
+                    let mut answer = answer(status, PROMETHEUS_TEXT, told);
+                    // The place is for the next one who asks.
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    answer
                 }
                 None => text(
                     StatusCode::NOT_FOUND,

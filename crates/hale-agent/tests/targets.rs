@@ -15,7 +15,7 @@ use hale_check::EngineOptions;
 use hale_health::{ProbeKind, ProbeTiming, Reason, Status, TargetPolicy};
 use hale_model::{
     event::{EventData, TargetOrigin},
-    spec::{Check, HttpGet, PortRef, Target},
+    spec::{Check, HttpGet, ListSource, PortRef, Target, TargetList},
     status::TargetStatus,
 };
 use hale_supervisor::{clock::BootClock, engine::Checks, sim::Recorder, sink::Sink};
@@ -198,4 +198,81 @@ async fn one_that_cannot_be_probed_is_named_and_harms_no_other() {
     let error = targets.apply(vec![Arc::new(broken), Arc::new(server.target("well"))]).await.unwrap_err();
     assert!(matches!(&error, TargetError::Invalid { name, .. } if name == "broken"), "{error}");
     until(&targets, "healthy", |it| it.name == "well" && it.status == Status::Healthy).await;
+}
+
+/// A list in a file, with one entry of this name.
+fn list(server: &Server, name: &str, file: &std::path::Path, entries: &[&str]) -> Target {
+    write_list(server, file, entries);
+    let list = TargetList { source: ListSource::File(file.to_owned()), refresh: Duration::from_millis(20) };
+    Target { list: Some(list), ..server.target(name) }
+}
+
+fn write_list(server: &Server, file: &std::path::Path, entries: &[&str]) {
+    let groups: Vec<String> = entries
+        .iter()
+        .map(|name| format!(r#"{{"targets":["127.0.0.1:{}"],"labels":{{"name":"{name}"}}}}"#, server.port))
+        .collect();
+    // Whole or not at all.
+    let new = file.with_extension("new");
+    std::fs::write(&new, format!("[{}]", groups.join(","))).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_declared_target_is_not_the_lists_and_its_entry_comes_back_when_the_name_is_free() {
+    let (server, other, (targets, _)) = (Server::start().await, Server::start().await, watch());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.json");
+    let shop = Arc::new(list(&server, "shop", &file, &["api"]));
+    targets.apply(vec![Arc::clone(&shop)]).await.unwrap();
+    until(&targets, "a member", |it| it.name == "shop-api" && it.origin.list.is_some()).await;
+
+    let declared = Arc::new(other.target("shop-api"));
+    targets.apply(vec![Arc::clone(&shop), Arc::clone(&declared)]).await.unwrap();
+    until(&targets, "declared", |it| it.name == "shop-api" && it.origin.list.is_none()).await;
+    until(&targets, "no member", |it| it.name == "shop" && it.members == Some(0)).await;
+    // The list changes, and is closed and opened anew: what is declared stays.
+    write_list(&server, &file, &["api", "db"]);
+    until(&targets, "another member", |it| it.name == "shop-db").await;
+    until(&targets, "still declared", |it| it.name == "shop-api" && it.origin.list.is_none()).await;
+
+    targets.apply(vec![shop]).await.unwrap();
+    until(&targets, "a member again", |it| it.name == "shop-api" && it.origin.list.is_some()).await;
+    until(&targets, "both", |it| it.name == "shop" && it.members == Some(2)).await;
+}
+
+#[tokio::test]
+async fn a_pause_that_ends_after_it_was_lifted_with_its_list_hangs_nothing() {
+    let (server, (targets, told)) = (Server::start().await, watch());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.json");
+    targets.apply(vec![Arc::new(list(&server, "shop", &file, &["api"]))]).await.unwrap();
+    until(&targets, "a member", |it| it.name == "shop-api").await;
+    let pause = |lasts| Pause { lasts, reason: String::new(), by: "ada".to_owned() };
+    targets.pause("shop-api", pause(Some(Duration::from_millis(100)))).await.unwrap();
+    targets.pause("shop", pause(None)).await.unwrap();
+    targets.resume("shop", "ada").await.unwrap();
+    let asked = server.asked.load(Ordering::SeqCst);
+    tokio::time::timeout(Duration::from_secs(20), async {
+        let before = told.outcomes_of("shop-api").len();
+        while told.outcomes_of("shop-api").len() < before + 20 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        targets.status().await.unwrap()
+    })
+    .await
+    .expect("outcomes are taken on");
+    assert!(server.asked.load(Ordering::SeqCst) > asked);
+}
+
+#[tokio::test]
+async fn a_target_is_not_asked_before_its_initial_delay() {
+    let (server, (targets, told)) = (Server::start().await, watch());
+    let mut target = server.target("slow");
+    target.timing.initial_delay = Duration::from_secs(3600);
+    targets.apply(vec![Arc::new(target), Arc::new(server.target("other"))]).await.unwrap();
+    while told.outcomes_of("other").len() < 20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(told.outcomes_of("slow").is_empty());
 }

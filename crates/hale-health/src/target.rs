@@ -1,6 +1,6 @@
 //! What hale probes but does not run: one failure told, then silence, then one recovery (N13, N14).
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::{FailureWindow, Observer, ProbeTiming, Reason, Status, TargetPolicy, Threshold, Time, Verdict};
 
@@ -49,6 +49,8 @@ pub struct TargetMachine {
     threshold: Threshold,
     /// The last outcomes since the verdict last changed, newest in the lowest bit; a failure is a one.
     recent: u64,
+    /// When the failures among them began, oldest first.
+    recent_failures: VecDeque<Time>,
     counts_from: Time,
     heard_at: Time,
     since: Option<Time>,
@@ -66,7 +68,7 @@ pub struct TargetMachine {
 impl TargetMachine {
     /// A target of which nothing is known yet.
     #[must_use]
-    pub const fn new(now: Time, timing: ProbeTiming, policy: TargetPolicy) -> Self {
+    pub fn new(now: Time, timing: ProbeTiming, policy: TargetPolicy) -> Self {
         // With a window failures in a row decide nothing.
         let failures = if policy.window.is_some() { u32::MAX } else { timing.failure_threshold };
         Self {
@@ -74,8 +76,10 @@ impl TargetMachine {
             policy,
             threshold: Threshold::new(timing.success_threshold, failures),
             recent: 0,
+            recent_failures: VecDeque::new(),
             counts_from: Time::ZERO,
-            heard_at: now,
+            // Before its first check nothing can be heard of it.
+            heard_at: now + timing.initial_delay,
             since: None,
             streak: 0,
             first_failure_at: None,
@@ -124,21 +128,30 @@ impl TargetMachine {
             self.streak = self.streak.saturating_add(1);
             self.first_failure_at = self.first_failure_at.or(Some(outcome.started_at));
         }
-        let changed = self.threshold.feed(success).is_some() || self.fills_window(success);
+        let changed =
+            self.threshold.feed(success).is_some() || self.fills_window(success, outcome.started_at);
         if changed {
             self.since = Some(now);
             self.recent = 0;
+            self.recent_failures.clear();
         }
         self.settle(now, observer)
     }
 
     /// Takes an outcome into the window; whether that makes the verdict bad.
-    fn fills_window(&mut self, success: bool) -> bool {
+    fn fills_window(&mut self, success: bool, started_at: Time) -> bool {
         let Some(FailureWindow { failures, of }) = self.policy.window else { return false };
         self.recent = self.recent << 1 | u64::from(!success);
+        self.recent_failures.extend((!success).then_some(started_at));
+        while self.recent_failures.len() > self.failures_in_window(of) as usize {
+            self.recent_failures.pop_front();
+        }
         if self.threshold.verdict() == Some(false) || self.failures_in_window(of) < failures.max(1) {
             return false;
         }
+        // Those before the window have nothing to do with it.
+        self.streak = self.failures_in_window(of);
+        self.first_failure_at = self.recent_failures.front().copied();
         self.threshold = self.threshold.with_verdict(Some(false));
         true
     }
@@ -167,13 +180,17 @@ impl TargetMachine {
     }
 
     /// Tells what is to be told: what the observer held back, too. Call it when the observer has changed.
+    /// Nothing is told of one that is paused (H24).
     pub fn settle(&mut self, now: Time, observer: &Observer) -> Option<TargetNote> {
+        if self.paused {
+            return None;
+        }
         match self.threshold.verdict() {
             Some(false) if !self.published && *observer == Observer::Sound => {
                 let (last_reason, last_error) = self.last_failure.clone()?;
                 self.published = true;
                 Some(TargetNote::ProbeFailed {
-                    consecutive_failures: self.threshold.failures(),
+                    consecutive_failures: self.consecutive_failures(),
                     since: self.first_failure_at.unwrap_or(now),
                     last_status: self.last_status,
                     last_reason,
@@ -212,6 +229,7 @@ impl TargetMachine {
         self.heard_at = self.heard_at.max(now);
         self.threshold.clear_streak();
         self.recent = 0;
+        self.recent_failures.clear();
         if !self.published {
             self.threshold.forget_failure();
             self.streak = 0;
@@ -219,10 +237,12 @@ impl TargetMachine {
         }
     }
 
-    /// How it is: unknown until its thresholds say something, and when nothing has been heard for three periods (H28).
+    /// How it is: unknown until its thresholds say something, and when nothing has been heard for three periods (H28),
+    /// or three timeouts where a check may take longer than a period.
     #[must_use]
     pub fn status(&self, now: Time) -> Status {
-        let stale = self.blind || now.since(self.heard_at) > self.timing.period.saturating_mul(3);
+        let longest = self.timing.period.max(self.timing.timeout);
+        let stale = self.blind || now.since(self.heard_at) > longest.saturating_mul(3);
         match self.threshold.verdict() {
             _ if stale && !self.paused => Status::Unknown,
             None => Status::Unknown,
@@ -240,10 +260,14 @@ impl TargetMachine {
         self.since
     }
 
-    /// Failures in a row.
+    /// Failures in a row; where a window decides, those within it, and of a failing one those since it began to fail.
     #[must_use]
-    pub const fn consecutive_failures(&self) -> u32 {
-        self.threshold.failures()
+    pub fn consecutive_failures(&self) -> u32 {
+        match (self.policy.window, self.threshold.verdict()) {
+            (None, _) => self.threshold.failures(),
+            (Some(_), Some(false)) => self.streak,
+            (Some(it), _) => self.failures_in_window(it.of),
+        }
     }
 
     /// Successes in a row.

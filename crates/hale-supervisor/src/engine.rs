@@ -15,7 +15,7 @@ use hale_check::{
     CheckResult, Checker, CompileError, Deliver, Engine, EngineOptions, Finished, ProbeHandle, Registration,
     Start, Subject, User,
 };
-use hale_health::{Incarnation, Outcome, ProbeKind, Reason, Time, Verdict};
+use hale_health::{Incarnation, Outcome, ProbeKind, ProbeTiming, Reason, Time, Verdict};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -242,7 +242,8 @@ pub struct TargetChecks {
 }
 
 impl TargetChecks {
-    /// Asks from now on, somewhere within a period first, until the handle is dropped. Its results carry the token.
+    /// Asks from now on, or after the initial delay, somewhere within a period first, until the handle is dropped. Its
+    /// results carry the token.
     ///
     /// # Errors
     /// The check can't be made ready.
@@ -250,13 +251,13 @@ impl TargetChecks {
         &mut self,
         name: &str,
         check: &hale_model::spec::Check,
-        period: Duration,
-        timeout: Duration,
+        timing: &ProbeTiming,
     ) -> Result<(u64, ProbeHandle), CompileError> {
         let checker = Arc::new(Checker::compile(check, &Subject::default())?);
         let token = self.next;
         self.next = self.next.wrapping_add(1) | TARGET;
-        let start = Start::Spread(place_of(name));
+        let (period, timeout) = (timing.period, timing.timeout);
+        let start = Start::SpreadAfter(place_of(name), timing.initial_delay);
         let handle = self.engine.register(Registration { token, checker, period, timeout, start });
         Ok((token, handle))
     }

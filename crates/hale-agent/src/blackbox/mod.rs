@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 pub use self::modules::{ModuleError, Modules};
 
 /// Checks at one time; who asks beyond that is told to come back.
-const AT_ONCE: usize = 256;
+pub(crate) const AT_ONCE: usize = 256;
 
 /// What a scraper needs itself of the time it gives, as blackbox_exporter has it.
 const OFFSET: Duration = Duration::from_millis(500);

@@ -229,7 +229,8 @@ impl Module {
             return Err(format!("http.method {method}: a health check is a GET"));
         }
         if self.http.follow_redirects == Some(false)
-            && self.http.valid_status_codes.iter().any(|it| !(300..400).contains(it))
+            && (self.http.valid_status_codes.is_empty()
+                || self.http.valid_status_codes.iter().any(|it| !(300..400).contains(it)))
         {
             return Err(
                 "http.follow_redirects: false: give the 3xx that are expected as valid_status_codes".into()
@@ -423,6 +424,7 @@ modules:
             ("{prober: dns, dns: {query_type: A}}", "query_name"),
             ("{prober: dns, dns: {query_name: x, query_type: HINFO}}", "AAAA"),
             ("{prober: http, timeout: soon}", "5s"),
+            ("{prober: http, http: {follow_redirects: false}}", "follow_redirects"),
             ("{prober: http, http: {ip_protocol_fallback: false}}", "ip_protocol_fallback"),
             ("{prober: gopher}", "gopher"),
         ] {

@@ -72,11 +72,21 @@ pub(super) fn metrics(module: &Module, result: &CheckResult, over_tls: bool, too
     if let Verdict::Failure { reason, detail } = &result.verdict {
         page.family("hale_probe_failed", "Why the probe failed, by hale's reasons");
         page.labelled("hale_probe_failed", &[("reason", reason.as_str())], 1.0);
-        // A comment, for whoever asks by hand.
-        let detail: String = detail.lines().next().unwrap_or_default().chars().take(300).collect();
-        let _ = writeln!(page.0, "# {detail}");
+        // A comment, for whoever asks by hand. What the other side sent is not for everybody who may ask.
+        if !quotes(*reason) {
+            let detail: String = detail.lines().next().unwrap_or_default().chars().take(300).collect();
+            let _ = writeln!(page.0, "# {detail}");
+        }
     }
     page.0
+}
+
+/// Whether the detail of such a failure may hold something that the other side sent: a part of a page, a record.
+const fn quotes(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::StatusMismatch | Reason::BodyMismatch | Reason::AnswerMismatch | Reason::Protocol
+    )
 }
 
 /// The phases after the connection is there: until the first byte, and from there to the last.

@@ -39,6 +39,8 @@ impl Runner {
             reading,
             _reader: reader,
             members: BTreeSet::new(),
+            entries: Vec::new(),
+            passed_over: false,
             was_read: false,
             fault: None,
             since: None,
@@ -46,14 +48,15 @@ impl Runner {
         };
         self.lists.insert(name.clone(), list);
         if let Some(entries) = service.and_then(|it| self.services.get(&it).cloned()) {
-            self.take_list(&name, &entries, false);
+            self.take_list(&name, entries, false);
         }
     }
 
     /// A list is not wanted any more: its members leave with it.
     pub(super) fn close_list(&mut self, name: &str, why: &str) {
         if let Some(list) = self.lists.remove(name) {
-            list.members.iter().for_each(|member| self.forget(member, why));
+            list.members.iter().for_each(|member| self.forget_member(name, member, why));
+            self.freed = true;
             self.pauses.retain(|(_, paused)| paused != name);
             if let Some(kept) = &self.kept {
                 kept.keep(name, &list.target.digest, None);
@@ -74,8 +77,9 @@ impl Runner {
             })
             .collect();
         for (name, entries) in of {
-            self.take_list(&name, &entries, false);
+            self.take_list(&name, entries, false);
         }
+        self.fill_up();
         Touched::All
     }
 
@@ -91,10 +95,11 @@ impl Runner {
                 if let Some((kept, list)) = self.kept.as_ref().zip(known) {
                     kept.keep(&read.name, &list.target.digest, Some(&entries));
                 }
-                self.take_list(&read.name, &entries, read.from_before);
+                self.take_list(&read.name, entries, read.from_before);
             }
             Err(why) => self.keep_list(&read.name, why),
         }
+        self.fill_up();
         Touched::All
     }
 
@@ -108,10 +113,32 @@ impl Runner {
         }
     }
 
+    /// Ends a member, unless its name is that of another target by now.
+    fn forget_member(&mut self, list: &str, member: &str, why: &str) {
+        if self.watched.get(member).is_some_and(|it| it.target.origin.list.as_deref() == Some(list)) {
+            self.forget(member, why);
+        }
+    }
+
+    /// A name may be free that an entry of a list was passed over for.
+    pub(super) fn fill_up(&mut self) {
+        if !std::mem::take(&mut self.freed) {
+            return;
+        }
+        let short = self.lists.iter().filter(|(_, it)| it.passed_over);
+        let short: Vec<String> = short.map(|(name, _)| name.clone()).collect();
+        for name in short {
+            let Some(list) = self.lists.get(&name) else { continue };
+            let targets = members(&list.target, &list.entries).targets;
+            self.set_members(&name, targets);
+        }
+        self.freed = false;
+    }
+
     /// Has these be the members of a list; `from_before`: as an earlier run had read it.
-    fn take_list(&mut self, name: &str, entries: &[ListEntry], from_before: bool) {
+    fn take_list(&mut self, name: &str, entries: Vec<ListEntry>, from_before: bool) {
         let Some(list) = self.lists.get(name) else { return };
-        let Members { targets, refused } = members(&list.target, entries);
+        let Members { targets, refused } = members(&list.target, &entries);
         for (entry, why) in refused.iter().take(NAMED) {
             warn!(target = name, entry, why, "an entry of a list is no target");
         }
@@ -128,15 +155,34 @@ impl Runner {
                 "entries of a list are passed over"
             );
         }
-        let paused = list.paused;
+        let taken = self.set_members(name, targets);
+        let Some(list) = self.lists.get_mut(name) else { return };
+        list.entries = entries;
+        if from_before {
+            info!(target = name, members = taken, "a list of targets is as it was read last");
+            return;
+        }
+        if list.fault.take().is_some() || !list.was_read {
+            list.since = Some(self.clock.wall());
+            info!(target = name, members = taken, "a list of targets was read");
+        }
+        list.was_read = true;
+        self.drop_told();
+    }
+
+    /// Has these be the members of a list, but for those whose names are taken; how many are.
+    fn set_members(&mut self, name: &str, targets: Vec<Target>) -> usize {
+        let Some(list) = self.lists.get_mut(name) else { return 0 };
+        let (paused, before) = (list.paused, std::mem::take(&mut list.members));
+        let all = targets.len();
         let wanted: BTreeMap<String, Arc<Target>> = targets
             .into_iter()
             .filter(|it| self.is_free(&it.name, name))
             .map(|it| (it.name.clone(), Arc::new(it)))
             .collect();
-        let before = self.lists.get_mut(name).map(|it| std::mem::take(&mut it.members)).unwrap_or_default();
+        let passed_over = wanted.len() < all;
         for gone in before.iter().filter(|it| !wanted.contains_key(*it)) {
-            self.forget(gone, "it left the list");
+            self.forget_member(name, gone, "it left the list");
         }
         let mut taken = BTreeSet::new();
         for (member, target) in wanted {
@@ -144,18 +190,10 @@ impl Runner {
                 taken.insert(member);
             }
         }
-        let Some(list) = self.lists.get_mut(name) else { return };
+        let Some(list) = self.lists.get_mut(name) else { return 0 };
+        list.passed_over = passed_over;
         list.members = taken;
-        if from_before {
-            info!(target = name, members = list.members.len(), "a list of targets is as it was read last");
-            return;
-        }
-        if list.fault.take().is_some() || !list.was_read {
-            list.since = Some(self.clock.wall());
-            info!(target = name, members = list.members.len(), "a list of targets was read");
-        }
-        list.was_read = true;
-        self.drop_told();
+        list.members.len()
     }
 
     /// Whether a member of a list may have this name: nothing that is declared has it, and no other list.

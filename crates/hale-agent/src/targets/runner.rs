@@ -7,7 +7,7 @@ use std::{
 };
 
 use hale_check::Finished;
-use hale_health::{Observer, Status, TargetMachine, TargetNote, TargetOutcome, Time};
+use hale_health::{Observer, ProbeTiming, Status, TargetMachine, TargetNote, TargetOutcome, Time, Verdict};
 use hale_model::{
     event::{EventData, NewEvent, TargetForgotten, TargetOrigin, TargetPaused, TargetResumed},
     report::Report,
@@ -48,6 +48,8 @@ pub(super) struct Runner {
     pub(super) kept: Option<Kept>,
     /// What earlier runs told, and nobody has asked for yet.
     pub(super) told: Told,
+    /// Whether a name has become free that an entry of a list may want.
+    pub(super) freed: bool,
     /// When which pause ends.
     pub(super) pauses: BTreeSet<(Time, String)>,
     /// When to look again whether something has not been heard of for too long.
@@ -88,6 +90,7 @@ impl Runner {
             services: BTreeMap::new(),
             kept: options.lists.as_deref().map(Kept::new),
             told: options.told,
+            freed: false,
             pauses: BTreeSet::new(),
             statuses,
         }
@@ -158,10 +161,10 @@ impl Runner {
     }
 
     fn resume(&mut self, name: &str, by: String) -> Result<(), TargetError> {
+        self.pauses.retain(|(_, it)| it != name);
         if !self.set_paused(name, false)? {
             return Ok(());
         }
-        self.pauses.retain(|(_, it)| it != name);
         self.report(name, EventData::TargetResumed(TargetResumed { by }));
         Ok(())
     }
@@ -171,6 +174,8 @@ impl Runner {
         let now = self.clock.now();
         if let Some(list) = self.lists.get_mut(name) {
             let changed = std::mem::replace(&mut list.paused, paused) != paused;
+            // A person's word about the list is the last about its members, too.
+            self.pauses.retain(|(_, it)| !list.members.contains(it));
             for member in &list.members {
                 if let Some(watched) = self.watched.get_mut(member) {
                     watched.by_person = paused;
@@ -205,7 +210,14 @@ impl Runner {
         let closed = self.lists.iter().filter(|(name, it)| changed(name, &it.target.digest));
         let closed: Vec<String> = closed.map(|(name, _)| name.clone()).collect();
         let why = |name: &String| if wanted.contains_key(name) { "it changed" } else { "it left the list" };
-        gone.iter().for_each(|name| self.forget(name, why(name)));
+        for name in &gone {
+            let list = self.watched.get(name).and_then(|it| it.target.origin.list.clone());
+            if let Some(list) = list.and_then(|it| self.lists.get_mut(&it)) {
+                list.members.remove(name);
+                list.passed_over = true;
+            }
+            self.forget(name, why(name));
+        }
         closed.iter().for_each(|name| self.close_list(name, why(name)));
         let mut first = Ok(());
         let (lists, single): (Vec<_>, Vec<_>) = wanted.into_values().partition(|it| it.list.is_some());
@@ -223,6 +235,7 @@ impl Runner {
                 self.open_list(target);
             }
         }
+        self.fill_up();
         self.drop_told();
         first
     }
@@ -230,14 +243,14 @@ impl Runner {
     pub(super) fn watch(&mut self, target: Arc<Target>) -> Result<(), TargetError> {
         let (name, timing, now) = (target.name.clone(), target.timing, self.clock.now());
         let mut machine = TargetMachine::new(now, timing, target.policy);
-        let period = machine.period();
-        let registered = self.checks.register(&name, &target.check, period, timing.timeout);
+        let timing = ProbeTiming { period: machine.period(), ..timing };
+        let registered = self.checks.register(&name, &target.check, &timing);
         let (token, checks) = registered
             .map_err(|error| TargetError::Invalid { name: name.clone(), reason: error.to_string() })?;
         info!(
             target = name,
             check = target.check.as_str(),
-            period = ?timing.period,
+            period = ?target.timing.period,
             timeout = ?timing.timeout,
             failure_threshold = timing.failure_threshold,
             "probing starts"
@@ -260,6 +273,7 @@ impl Runner {
         if matches!(self.doubts.now(elsewhere), Observer::Blind { .. }) {
             machine.observer_changed(now, true);
         }
+        let period = timing.period;
         self.by_token.insert(token, name.clone());
         let (by_person, in_window) = (false, None);
         let mut watched = Watched {
@@ -283,6 +297,7 @@ impl Runner {
     pub(super) fn forget(&mut self, name: &str, why: &str) {
         let Some(old) = self.watched.remove(name) else { return };
         self.by_token.remove(&old.token);
+        self.freed = true;
         self.pauses.retain(|(_, it)| it != name);
         self.doubts.forget(name);
         info!(target = name, why, "probing ends");
@@ -366,6 +381,8 @@ impl Runner {
     fn on_time(&mut self) -> Touched {
         let now = self.clock.now();
         while let Some((_, name)) = self.pauses.first().filter(|(until, _)| *until <= now).cloned() {
+            // Whatever comes of it: it is over.
+            self.pauses.pop_first();
             let _ = self.resume(&name, "expired".to_owned());
         }
         if now >= self.sweep_at {

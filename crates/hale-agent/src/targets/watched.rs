@@ -8,7 +8,7 @@ use hale_health::{Status, TargetMachine, Time, Verdict, worst_of};
 use hale_model::{
     event::{EventData, TargetProbeFailed, TargetProbeRecovered},
     report::OutcomeRecord,
-    spec::Target,
+    spec::{ListEntry, Target},
     status::TargetStatus,
 };
 use hale_supervisor::clock::Clock;
@@ -43,6 +43,10 @@ pub(super) struct List {
     /// Dropped, it ends the reading.
     pub(super) _reader: Option<Reader>,
     pub(super) members: BTreeSet<String>,
+    /// What was read last: an entry that was passed over is taken when its name is free.
+    pub(super) entries: Vec<ListEntry>,
+    /// Whether an entry was passed over, as its name belongs to another target.
+    pub(super) passed_over: bool,
     /// Whether it has been read at all.
     pub(super) was_read: bool,
     /// Why it can't be read, while it can't.

@@ -233,6 +233,67 @@ fn a_pause_empties_the_window() {
     assert!(feed(&mut it, 4, false).is_some());
 }
 
+#[test]
+fn with_a_window_what_is_told_counts_the_failures_within_it() {
+    let window = Some(FailureWindow { failures: 3, of: 5 });
+    let mut it = with(TargetPolicy { window, ..TargetPolicy::default() });
+    // The first slides out of the window before the others fill it.
+    assert_eq!(told(&mut it, "xoooooxox"), ".........");
+    assert_eq!(it.consecutive_failures(), 2);
+    assert_eq!(feed(&mut it, 9, true), None);
+    let Some(TargetNote::ProbeFailed { consecutive_failures, since, .. }) = feed(&mut it, 10, false) else {
+        panic!("not told")
+    };
+    assert_eq!((consecutive_failures, since), (3, Time::from_secs(6)));
+    assert_eq!(it.consecutive_failures(), 3);
+    assert_eq!(
+        (feed(&mut it, 11, true), feed(&mut it, 12, false), feed(&mut it, 13, true)),
+        (None, None, None)
+    );
+    let recovered = TargetNote::ProbeRecovered { prior_failure_count: 4, down_for: Duration::from_secs(8) };
+    assert_eq!(feed(&mut it, 14, true), Some(recovered));
+}
+
+#[test]
+fn what_was_held_is_not_told_while_it_is_paused() {
+    let mut it = machine(1);
+    for at in 0..4 {
+        assert_eq!(feed_as(&mut it, at, false, &suspect()), None);
+    }
+    it.pause();
+    assert_eq!(it.settle(Time::from_secs(4), &Observer::Sound), None);
+    assert!(!it.published());
+}
+
+#[test]
+fn one_whose_checks_take_longer_than_three_periods_is_not_unknown_in_between() {
+    let timing = ProbeTiming {
+        period: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
+        failure_threshold: 1,
+        ..ProbeTiming::default_for(crate::ProbeKind::Liveness)
+    };
+    let mut it = TargetMachine::new(Time::ZERO, timing, TargetPolicy::default());
+    assert!(feed(&mut it, 30, false).is_some());
+    for at in 31..=60 {
+        assert_eq!(it.status(Time::from_secs(at)), Status::Failing, "{at}");
+    }
+    assert_eq!(it.status(Time::from_secs(121)), Status::Unknown);
+}
+
+#[test]
+fn before_its_first_check_an_earlier_failure_does_not_become_stale() {
+    let timing = ProbeTiming {
+        period: Duration::from_secs(15),
+        initial_delay: Duration::from_secs(120),
+        ..ProbeTiming::default_for(crate::ProbeKind::Liveness)
+    };
+    let it = TargetMachine::new(Time::ZERO, timing, TargetPolicy::default());
+    let it = it.with_published_failure(Time::ZERO, 3);
+    assert_eq!(it.status(Time::from_secs(119)), Status::Failing);
+    assert_eq!(it.status(Time::from_secs(166)), Status::Unknown);
+}
+
 proptest::proptest! {
     /// Whatever comes: failed and recovered are told in turn, failed first, and a window agrees with plain counting.
     #[test]
