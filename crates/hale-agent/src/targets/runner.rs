@@ -212,7 +212,9 @@ impl Runner {
         let why = |name: &String| if wanted.contains_key(name) { "it changed" } else { "it left the list" };
         for name in &gone {
             let list = self.watched.get(name).and_then(|it| it.target.origin.list.clone());
-            if let Some(list) = list.and_then(|it| self.lists.get_mut(&it)) {
+            if let Some(list) = list
+                && let Some(list) = self.lists.get_mut(&list)
+            {
                 list.members.remove(name);
                 list.passed_over = true;
             }
