@@ -240,7 +240,11 @@ async fn connect_to_any(
                 Err((Some(errno), fault)) if lacks(errno, address) => {
                     trace.lacks = Some(Fault { reason: Reason::ProberError, ..fault });
                 }
-                Err((_, fault)) => failed = Some(fault),
+                // That there is no way to one says less than what another has told.
+                Err((_, fault)) if failed.is_none() || fault.reason != Reason::Unreachable => {
+                    failed = Some(fault);
+                }
+                Err(_) => {}
             }
         }
         if let Some(fault) = failed {
