@@ -377,7 +377,7 @@ async fn what_lets_us_in_does_not_go_along_to_another_port() {
     let other = Server::new(move |mut stream, _| {
         if let Some(request) = request(&mut stream) {
             let _ = tell.send(request);
-            let _ = std::io::Write::write_all(&mut stream, ok("").as_bytes());
+            let _ = Write::write_all(&mut stream, ok("").as_bytes());
         }
     });
     let to = other.address;
