@@ -72,6 +72,8 @@ pub(crate) struct Around<'a> {
     pub(crate) owner: &'a str,
     /// Where published ports are bound.
     pub(crate) publish: IpAddr,
+    /// Whether nothing in it may become more than it starts as (setuid programs, capabilities of files).
+    pub(crate) strict: bool,
     /// Whether what the engine keeps of the output is to be bounded.
     pub(crate) bounds_logs: bool,
     /// The environment of the image, for `$(NAME)`.
@@ -146,6 +148,7 @@ fn host(workload: &Workload, container: &Container, around: Around<'_>) -> HostC
         readonly_rootfs: Some(container.read_only),
         restart_policy: Some(never),
         log_config,
+        security_opt: around.strict.then(|| vec!["no-new-privileges".to_owned()]),
         ..HostConfig::default()
     }
 }

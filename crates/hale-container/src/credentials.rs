@@ -52,6 +52,7 @@ struct Helped {
 /// The registry of an image, by the name it has in the file.
 pub(crate) fn registry(image: &str) -> &str {
     match image.split_once('/') {
+        Some(("docker.io" | "index.docker.io", _)) => DOCKER_IO,
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
         _ => DOCKER_IO,
     }
@@ -76,8 +77,7 @@ pub(crate) async fn find(config: Option<&Path>, image: &str) -> Result<Option<Do
     {
         return Ok(Some(found));
     }
-    let same = |name: &String| name == registry || host_of(name) == host_of(registry);
-    let Some((_, auth)) = file.auths.iter().find(|(name, _)| same(name)) else { return Ok(None) };
+    let Some(auth) = entry(&file.auths, registry) else { return Ok(None) };
     decode(auth, registry).map_err(|error| format!("{}: the entry of {registry}: {error}", path.display()))
 }
 
@@ -86,10 +86,20 @@ fn default_dir() -> Option<PathBuf> {
     set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))
 }
 
-/// `https://host/v1/` and `host` are the same.
-fn host_of(name: &str) -> &str {
+/// The entry of a registry: by its very name, else by its host alone, with which `https://host/v1/` is the same. One with
+/// another path is of something else there (a token, a team): never that.
+fn entry<'a>(auths: &'a HashMap<String, Auth>, registry: &str) -> Option<&'a Auth> {
+    let same = |name: &&String| host_of(name).is_some_and(|it| Some(it) == host_of(registry));
+    // Of several the same at every call.
+    auths.get(registry).or_else(|| auths.get(auths.keys().filter(same).min()?))
+}
+
+/// The host of a name that has no path but the usual ones.
+fn host_of(name: &str) -> Option<&str> {
     let name = name.trim_start_matches("https://").trim_start_matches("http://");
-    name.split('/').next().unwrap_or(name)
+    let (host, path) = name.split_once('/').unwrap_or((name, ""));
+    let host = if matches!(host, "docker.io" | "registry-1.docker.io") { "index.docker.io" } else { host };
+    matches!(path.trim_end_matches('/'), "" | "v1" | "v2").then_some(host)
 }
 
 fn decode(auth: &Auth, registry: &str) -> Result<Option<DockerCredentials>, String> {
@@ -175,6 +185,8 @@ mod tests {
     fn the_registry_of_an_image_is_its_first_part_where_that_is_a_host() {
         assert_eq!(registry("nginx"), DOCKER_IO);
         assert_eq!(registry("library/nginx:1"), DOCKER_IO);
+        assert_eq!(registry("docker.io/team/private:1"), DOCKER_IO);
+        assert_eq!(registry("index.docker.io/team/private:1"), DOCKER_IO);
         assert_eq!(registry("ghcr.io/a/b@sha256:1"), "ghcr.io");
         assert_eq!(registry("localhost/a"), "localhost");
         assert_eq!(registry("127.0.0.1:5000/a"), "127.0.0.1:5000");
@@ -190,6 +202,28 @@ mod tests {
         assert_eq!(found(&config, "other.example/app").await.unwrap(), None);
         assert!(found(r#"{"auths": {"reg.example": {"auth": "%"}}}"#, "reg.example/app").await.is_err());
         assert!(found("{", "reg.example/app").await.unwrap_err().contains("config.json"));
+    }
+
+    #[tokio::test]
+    async fn of_several_entries_of_a_host_the_one_without_a_path_counts_whatever_their_order() {
+        let entries = |names: &[&str]| {
+            let one = |name: &&str| format!(r#""{name}": {{"username": "{name}", "password": "x"}}"#);
+            format!(r#"{{"auths": {{{}}}}}"#, names.iter().map(one).collect::<Vec<_>>().join(","))
+        };
+        let paths = ["access-token", "refresh-token"].map(|it| format!("{DOCKER_IO}{it}"));
+        let docker = entries(&[&paths[0], DOCKER_IO, &paths[1]]);
+        let teams = entries(&["reg.example/team-a", "reg.example/team-b"]);
+        let both = entries(&["reg.example/team-a", "https://reg.example/v2/"]);
+        // Each map is in an order of its own.
+        for _ in 0..20 {
+            for image in ["team/private:1", "docker.io/team/private:1"] {
+                let creds = found(&docker, image).await.unwrap().unwrap();
+                assert_eq!(creds.username.as_deref(), Some(DOCKER_IO), "{image}");
+            }
+            assert_eq!(found(&teams, "reg.example/team-a/app").await.unwrap(), None);
+            let creds = found(&both, "reg.example/team-a/app").await.unwrap().unwrap();
+            assert_eq!(creds.username.as_deref(), Some("https://reg.example/v2/"));
+        }
     }
 
     #[tokio::test]

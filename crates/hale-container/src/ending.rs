@@ -218,7 +218,8 @@ impl Shared {
             if live.stage == Stage::Starting {
                 live.died = code;
             }
-            (live.stage, live.oom_at.is_some(), live.container.clone())
+            let oom_heard = live.oom_at.is_some_and(|at| at.elapsed() < OOM_BEFORE);
+            (live.stage, oom_heard, live.container.clone())
         });
         let Some((Stage::Running, oom_heard, Some(container))) = stage else { return };
         // Whether it was killed for want of memory is told before its end, or by its state.

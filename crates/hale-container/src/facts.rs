@@ -1,6 +1,9 @@
 //! What the engine tells of one container, reduced to what matters here.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use bollard::models::{ContainerInspectResponse, HealthStatusEnum};
 use jiff::Timestamp;
@@ -37,11 +40,14 @@ impl Facts {
         let state = it.state.unwrap_or_default();
         let network = it.network_settings.unwrap_or_default();
         let health = state.health.unwrap_or_default();
-        let address = network.networks.iter().flatten().find_map(|(_, endpoint)| {
-            endpoint.ip_address.as_deref().filter(|it| !it.is_empty())?.parse().ok()
-        });
+        // Of several networks the first by name, so that it is the same after a restart.
+        let networks: BTreeMap<_, _> = network.networks.into_iter().flatten().collect();
+        let address = networks
+            .values()
+            .find_map(|endpoint| endpoint.ip_address.as_deref().filter(|it| !it.is_empty())?.parse().ok());
         let published = network.ports.iter().flatten().filter_map(|(inside, bindings)| {
-            let inside = inside.split('/').next()?.parse().ok()?;
+            let (inside, protocol) = inside.split_once('/').unwrap_or((inside, "tcp"));
+            let inside = inside.parse().ok().filter(|_| protocol == "tcp")?;
             let outside = bindings.iter().flatten().filter_map(|it| {
                 // Podman leaves the address empty where all are meant.
                 let address = it.host_ip.as_deref().filter(|it| !it.is_empty()).unwrap_or("0.0.0.0");
@@ -113,8 +119,16 @@ mod tests {
             },
             "Config": { "Healthcheck": { "Test": ["CMD", "true"] } },
             "NetworkSettings": {
-                "Ports": { "80/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "20001" }], "81/tcp": null },
-                "Networks": { "bridge": { "IPAddress": "172.17.0.2" } }
+                "Ports": {
+                    "80/udp": [{ "HostIp": "127.0.0.1", "HostPort": "30001" }],
+                    "80/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "20001" }],
+                    "53/udp": [{ "HostIp": "127.0.0.1", "HostPort": "20002" }],
+                    "81/tcp": null
+                },
+                "Networks": {
+                    "c": { "IPAddress": "172.19.0.2" }, "bridge": { "IPAddress": "172.17.0.2" },
+                    "d": { "IPAddress": "172.20.0.2" }, "a": { "IPAddress": "" }
+                }
             }
         });
         let facts = Facts::of(serde_json::from_value(text).unwrap());

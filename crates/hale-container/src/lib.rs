@@ -23,6 +23,7 @@ mod link;
 mod logs;
 mod options;
 mod outside;
+mod permit;
 mod process;
 mod record;
 mod runtime;

@@ -78,6 +78,7 @@ pub(crate) struct Link {
     /// A call that could not reach it: the connection may be dead without anybody saying so.
     doubt: Notify,
     version_told: Mutex<Option<String>>,
+    last: Mutex<Option<PathBuf>>,
 }
 
 impl Link {
@@ -89,6 +90,7 @@ impl Link {
             hurry: Notify::new(),
             doubt: Notify::new(),
             version_told: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -103,6 +105,7 @@ impl Link {
 
     pub(crate) fn set(&self, state: State) {
         if let State::Up(engine) = &state {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine.socket.clone());
             let told =
                 self.version_told.lock().unwrap_or_else(PoisonError::into_inner).replace(engine.what.clone());
             if told.as_ref() != Some(&engine.what) {
@@ -180,12 +183,27 @@ impl Link {
     /// Whether there is a socket to try, or somebody said which.
     pub(crate) fn may_find(&self) -> bool {
         let candidates = socket::candidates(self.host.as_deref(), |name| env::var(name).ok());
-        self.host.is_some() || candidates.is_ok_and(|all| all.iter().any(|it| it.exists()))
+        self.host.is_some() || candidates.is_ok_and(|(all, _)| all.iter().any(|it| it.exists()))
     }
 
-    /// Looks for an engine, once.
-    pub(crate) async fn find(&self) -> Result<Engine, String> {
-        let candidates = socket::candidates(self.host.as_deref(), |name| env::var(name).ok())?;
+    /// Where the last engine that answered listens.
+    pub(crate) fn last(&self) -> Option<PathBuf> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks for an engine, once. `holding`: the socket of the one that runs of ours are in. No other is asked then, unless
+    /// somebody says which: it would know nothing of them, and they would be started a second time there.
+    pub(crate) async fn find(&self, holding: Option<PathBuf>) -> Result<Engine, String> {
+        let (candidates, said) = socket::candidates(self.host.as_deref(), |name| env::var(name).ok())?;
+        match holding.filter(|_| !said) {
+            None => Self::find_among(&candidates).await,
+            Some(socket) => Self::find_among(std::slice::from_ref(&socket)).await.map_err(|why| {
+                format!("{why} (no other engine is asked while replicas are in this one, unless --container-host says so)")
+            }),
+        }
+    }
+
+    async fn find_among(candidates: &[PathBuf]) -> Result<Engine, String> {
         let there: Vec<&PathBuf> = candidates.iter().filter(|it| it.exists()).collect();
         if there.is_empty() {
             let all = candidates.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(", ");

@@ -261,7 +261,7 @@ impl Shared {
                 Ok(()) if last => return,
                 Ok(()) => {}
                 Err(error) if error.is_not_found() => return,
-                Err(error @ CallError::Refused { .. }) => {
+                Err(error) if never_followed(&error) => {
                     self.say(id, &format!("what this container writes can't be followed: {error}"));
                     tracing::warn!(replica = id.replica, %error, "the output of a container can't be followed");
                     return;
@@ -322,9 +322,27 @@ impl Shared {
     }
 }
 
+/// Whether an engine says that it has no output to give, now or later (its log driver keeps none). Any other refusal may
+/// pass: it runs out of descriptors, or is going down.
+fn never_followed(error: &CallError) -> bool {
+    matches!(error, CallError::Refused { status: 400 | 501, .. })
+        || error.says("does not support reading")
+        || error.says("this container is using the none log driver")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn following_is_given_up_only_where_there_is_nothing_to_follow() {
+        let refused = |status, message: &str| CallError::Refused { status, message: message.to_owned() };
+        assert!(never_followed(&refused(500, "configured logging driver does not support reading")));
+        assert!(never_followed(&refused(501, "not implemented")));
+        assert!(!never_followed(&refused(500, "open /var/lib/docker/x.log: too many open files")));
+        assert!(!never_followed(&refused(503, "shutting down")));
+        assert!(!never_followed(&CallError::Late(CALL)));
+    }
 
     fn stdout(text: &str) -> LogOutput {
         LogOutput::StdOut { message: text.to_owned().into_bytes().into() }

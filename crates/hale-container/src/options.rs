@@ -1,6 +1,7 @@
 //! What the container runtime is told at its start.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
@@ -17,6 +18,8 @@ pub struct ContainerOptions {
     pub data_dir: PathBuf,
     /// Whether nothing may run as root (`--no-root`): then a container needs a user that is not, its own or its image's.
     pub no_root: bool,
+    /// The users that containers may run as (`--allow-user`), by number or by their name on this machine; `None`: any.
+    pub allow_users: Option<BTreeSet<String>>,
     /// Where published ports are bound, and reached.
     pub publish: IpAddr,
     /// How much output is kept.
@@ -37,6 +40,7 @@ impl ContainerOptions {
         Self {
             host: None,
             no_root: false,
+            allow_users: None,
             data_dir: data_dir.into(),
             publish: IpAddr::V4(Ipv4Addr::LOCALHOST),
             logs: LogLimits::default(),

@@ -67,7 +67,7 @@ impl ContainerRuntime {
     pub async fn answers(&self) -> bool {
         match self.shared.link.state() {
             State::Up(_) => true,
-            State::Unknown | State::Down(_) => self.shared.link.find().await.is_ok(),
+            State::Unknown | State::Down(_) => self.shared.find_engine().await.is_ok(),
         }
     }
 

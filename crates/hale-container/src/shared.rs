@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -27,11 +27,11 @@ use crate::{
     exec::ContainerCommands,
     facts::Facts,
     image::Pulls,
-    link::{Link, SharedLink},
+    link::{Engine, Link, SharedLink},
     logs::Writer,
     options::ContainerOptions,
     record::Records,
-    table::Table,
+    table::{Live, Stage, Table},
     warnings::Warned,
 };
 
@@ -166,6 +166,23 @@ impl Shared {
         }
     }
 
+    /// Looks for an engine, once: while runs are in one, for that one.
+    pub(crate) async fn find_engine(&self) -> Result<Engine, String> {
+        self.link.find(self.holding()).await
+    }
+
+    /// The socket of the engine that has runs of ours, as far as is known: by this runtime, or by the records of an earlier
+    /// one.
+    fn holding(&self) -> Option<PathBuf> {
+        let live = |live: &Live| live.stage != Stage::Ended && live.container.is_some();
+        if let Some(last) = self.link.last()
+            && self.table.all().iter().any(|(_, it)| live(it))
+        {
+            return Some(last);
+        }
+        self.records.load().into_iter().filter(|it| it.ended.is_none()).find_map(|it| it.socket)
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
     }
@@ -181,5 +198,75 @@ pub(crate) fn moment(at: Timestamp) -> Time {
         }
         // The clocks of engine and agent are the same; what lies ahead was a step of it.
         Err(_) => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        os::unix::net::UnixListener,
+    };
+
+    use hale_health::{Exit, Generation, Incarnation};
+
+    use super::*;
+    use crate::record::{Ended, Record};
+
+    /// An engine that says who it is, and nothing else.
+    fn engine(at: &Path) {
+        let listener = UnixListener::bind(at).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut asked = Vec::new();
+                let mut bytes = [0; 1024];
+                while !asked.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut bytes) {
+                        Ok(0) | Err(_) => break,
+                        Ok(read) => asked.extend_from_slice(&bytes[..read]),
+                    }
+                }
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+                let _ = stream.write_all(format!("{head}\r\ncontent-length: 2\r\n\r\n{{}}").as_bytes());
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn while_a_run_is_in_an_engine_no_other_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("first.sock"), dir.path().join("second.sock"));
+        engine(&second);
+        let other = Link::new(Some(second.to_str().unwrap().to_owned())).find(None).await.unwrap();
+        assert_eq!(other.socket, second);
+        let shared = || Shared::new(ContainerOptions::new(dir.path()), mpsc::channel(1).0);
+        assert_eq!(shared().holding(), None);
+
+        // As an earlier agent noted it, whose engine is away now.
+        let id = InstanceId { replica: "w-0".into(), generation: Generation(1), incarnation: Incarnation(1) };
+        let record = Record { socket: Some(first.clone()), ..Record::new(&id) };
+        shared().records.save(&record);
+        assert_eq!(shared().holding(), Some(first.clone()));
+        let why = shared().find_engine().await.unwrap_err();
+        assert!(why.contains("first.sock") && why.contains("--container-host"), "{why}");
+        engine(&first);
+        assert_eq!(shared().find_engine().await.unwrap().socket, first);
+        // Who says which means it.
+        let host = Some(second.to_str().unwrap().to_owned());
+        let said = ContainerOptions { host, ..ContainerOptions::new(dir.path()) };
+        let said = Shared::new(said, mpsc::channel(1).0);
+        assert_eq!(said.find_engine().await.unwrap().socket, second);
+
+        // What has ended holds nothing; what this runtime knows of does, whatever the records say.
+        let ended = Ended::new(Exit::code(0), Timestamp::UNIX_EPOCH);
+        shared().records.save(&Record { ended: Some(ended), ..record });
+        let it = shared();
+        assert_eq!(it.holding(), None);
+        it.link.set(crate::link::State::Up(other));
+        it.table.enter(id.clone(), Live { container: Some("abc".into()), ..Live::new() });
+        assert_eq!(it.holding(), Some(second));
+        it.table.with(&id, |live| live.stage = Stage::Ended);
+        assert_eq!(it.holding(), None);
     }
 }

@@ -3,21 +3,21 @@
 use std::path::{Path, PathBuf};
 
 /// The sockets to try, in order: what was said, and nothing else; else the usual places of Docker and Podman, for all
-/// and for this user.
+/// and for this user. And whether it was said.
 ///
 /// # Errors
 /// What was said is no Unix socket.
 pub(crate) fn candidates(
     said: Option<&str>,
     env: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<PathBuf>, String> {
+) -> Result<(Vec<PathBuf>, bool), String> {
     let said = said.map(str::to_owned).or_else(|| env("DOCKER_HOST").filter(|it| !it.is_empty()));
     if let Some(said) = said {
         let path = said.strip_prefix("unix://").unwrap_or(&said);
         if !path.starts_with('/') {
             return Err(format!("{said} is no Unix socket: give unix:///PATH (an engine of this machine)"));
         }
-        return Ok(vec![PathBuf::from(path)]);
+        return Ok((vec![PathBuf::from(path)], true));
     }
     let mut all = vec![PathBuf::from("/var/run/docker.sock")];
     if let Some(dir) = env("XDG_RUNTIME_DIR") {
@@ -27,7 +27,7 @@ pub(crate) fn candidates(
         all.push(Path::new(&home).join(".docker/run/docker.sock"));
     }
     all.push(PathBuf::from("/run/podman/podman.sock"));
-    Ok(all)
+    Ok((all, false))
 }
 
 #[cfg(test)]
@@ -37,10 +37,11 @@ mod tests {
     #[test]
     fn what_was_said_counts_before_the_environment_and_that_before_the_usual_places() {
         let env = |name: &str| (name == "DOCKER_HOST").then(|| "unix:///run/x.sock".to_owned());
-        assert_eq!(candidates(Some("/a.sock"), env).unwrap(), [Path::new("/a.sock")]);
-        assert_eq!(candidates(None, env).unwrap(), [Path::new("/run/x.sock")]);
+        assert_eq!(candidates(Some("/a.sock"), env).unwrap(), (vec!["/a.sock".into()], true));
+        assert_eq!(candidates(None, env).unwrap(), (vec!["/run/x.sock".into()], true));
         let env = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| "/run/user/1".to_owned());
-        let usual = candidates(None, env).unwrap();
+        let (usual, said) = candidates(None, env).unwrap();
+        assert!(!said);
         assert_eq!(usual[0], Path::new("/var/run/docker.sock"));
         assert!(usual.contains(&PathBuf::from("/run/user/1/podman/podman.sock")));
     }

@@ -9,7 +9,7 @@ use hale_health::Exit;
 use hale_keeper::protocol::Running;
 use hale_model::spec::{Container, ContainerFrom, Pull};
 use hale_supervisor::runtime::{InstanceId, Launch, RuntimeEvent, SpawnError, Started};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     create::{self, Around},
@@ -18,11 +18,15 @@ use crate::{
     facts::Facts,
     labels,
     logs::Since,
+    permit::{self, Accounts},
     process,
     record::Record,
     shared::{CALL, Shared, WORK},
     table::{Live, Stage},
 };
+
+/// Between attempts to remove what a start that failed may have left.
+const REMOVE_AGAIN: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// Starts a replica; what of a failed start may be left is seen to.
@@ -80,9 +84,20 @@ impl Shared {
         live.ended.cancel();
         let (shared, id) = (Arc::clone(self), id.clone());
         let named = live.container.unwrap_or_else(|| labels::name(self.owner().unwrap_or_default(), &id));
-        // What can't be removed now is found and removed once the engine answers: its run is not in the table.
+        let made = self.records.load_one(&id).is_some();
         tokio::spawn(async move {
-            if shared.remove_container(&named).await {
+            let mut removed = shared.remove_container(&named).await;
+            // An engine that answers too late may still have made it: its record stays until it is gone, so that no other
+            // engine is asked meanwhile. Where nothing was asked for, nothing is waited for.
+            let me = Arc::downgrade(&shared);
+            drop(shared);
+            while !removed && made {
+                sleep(REMOVE_AGAIN).await;
+                let Some(shared) = me.upgrade() else { return };
+                removed = shared.remove_container(&named).await;
+            }
+            let Some(shared) = me.upgrade() else { return };
+            if removed {
                 shared.leave_outside(&id);
             }
             shared.records.remove(&id);
@@ -102,7 +117,9 @@ impl Shared {
         let environment = create::environment(launch, container)?;
         let surroundings = self.surroundings(id, environment.masker.clone());
         let found = self.image(&engine, id, &launch.workload, (image, pull)).await?;
-        self.allow(container.user.as_deref().unwrap_or(&found.user))?;
+        let user = container.user.as_deref().unwrap_or(&found.user);
+        permit::user(user, &self.options, &Accounts::of_this_machine())?;
+        permit::volumes(&container.volumes, &self.options, &engine.socket)?;
         let _permit = self.starts.acquire().await;
         self.clear(id).await?;
         let name = labels::name(self.owner()?, id);
@@ -119,6 +136,7 @@ impl Shared {
             owner: self.owner()?,
             publish: self.options.publish,
             bounds_logs: engine.bounds_logs,
+            strict: permit::strict(&self.options),
             image_env: &found.env,
         };
         let body = create::body(launch, container, image, &environment.env, around);
@@ -140,19 +158,6 @@ impl Shared {
         self.came_up(launch, container, &made.id, (record, Since::Beginning))
             .await
             .map(|started| Started { surroundings: Some(surroundings), ..started })
-    }
-
-    /// Whether a container may run as this user.
-    fn allow(&self, user: &str) -> Result<(), SpawnError> {
-        let name = user.split(':').next().unwrap_or_default();
-        if !self.options.no_root || !matches!(name, "" | "root" | "0") {
-            return Ok(());
-        }
-        let detail =
-            "nothing may run as root here (--no-root), and neither the workload nor its image names another \
-                      user"
-                .to_owned();
-        Err(SpawnError { code: "not_allowed", detail })
     }
 
     /// Lets the engine start a container.

@@ -59,7 +59,7 @@ impl Shared {
 
     /// From one connection to its end.
     async fn watch_once(self: &Arc<Self>, tries: &mut u32) {
-        let why = match self.link.find().await {
+        let why = match self.find_engine().await {
             Ok(engine) => {
                 let began = Instant::now();
                 let why = self.hear(&engine).await;

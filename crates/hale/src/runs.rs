@@ -31,6 +31,8 @@ pub(crate) struct Containers<'a> {
     pub(crate) host: Option<&'a str>,
     /// `--no-root`.
     pub(crate) no_root: bool,
+    /// `--allow-user`; empty: any.
+    pub(crate) allow_users: &'a [String],
     /// Where ports are published.
     pub(crate) publish: IpAddr,
     /// Whether what an earlier run left is ended.
@@ -44,6 +46,7 @@ impl Runs {
         let container = Arc::new(ContainerRuntime::new(ContainerOptions {
             host: told.host.map(str::to_owned),
             no_root: told.no_root,
+            allow_users: (!told.allow_users.is_empty()).then(|| told.allow_users.iter().cloned().collect()),
             publish: told.publish,
             end_leftovers: told.end_leftovers,
             keeper: Some(process.outside()),

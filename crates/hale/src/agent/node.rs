@@ -122,7 +122,8 @@ impl Node {
             runtime.map_err(|error| Failure::failed(format!("the keeper does not answer: {error}")))?;
         let host = args.container_host.as_deref();
         let (no_root, publish) = (args.no_root, reached);
-        let containers = Containers { host, no_root, publish, end_leftovers: false };
+        let allow_users = &args.allow_user;
+        let containers = Containers { host, no_root, allow_users, publish, end_leftovers: false };
         let runtime = Runs::new(process, &dir.path, containers);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         reports.tell(EventData::NodeStarted(NodeStarted { version: version.clone() }));

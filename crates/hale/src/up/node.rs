@@ -150,6 +150,7 @@ impl Node {
         let containers = Containers {
             host: args.container_host.as_deref(),
             no_root: args.no_root,
+            allow_users: &args.allow_user,
             publish: Ipv4Addr::LOCALHOST.into(),
             end_leftovers: true,
         };
