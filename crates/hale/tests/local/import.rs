@@ -102,6 +102,13 @@ fn every_way_to_write_a_thing_in_a_compose_file_is_understood() {
         ("volumes: [\"~/x:/x\"]", "volumes: [\"/srv/me/x:/x\"]", ""),
         ("volumes: [\"data:/x:z,ro\"]", "volumes: [\"p_data:/x:ro\"]", "the option z is not carried over"),
         ("volumes: [{type: bind, source: ./a, target: /a, read_only: true}]", "volumes: [\"./a:/a:ro\"]", ""),
+        ("volumes: [{type: bind, source: data, target: /d}]", "volumes: [\"./data:/d\"]", ""),
+        (
+            "volumes: [{type: bind, source: /d, target: /d, bind: {propagation: shared}}]",
+            "volumes: [\"/d:/d\"]",
+            "bind.propagation is not carried over",
+        ),
+        ("command: echo $$$$", "args: [echo, $$$$]", ""),
         ("command: echo 'a b' c", "args: [echo, \"a b\", c]", ""),
         ("command: echo \"*\" $$HOME", "args: [echo, \"*\", $HOME]", ""),
         ("entrypoint: []", "", "an empty one can't be given"),
@@ -141,5 +148,89 @@ fn every_way_to_write_a_thing_in_a_compose_file_is_understood() {
         }
         let check = run(hale().args(["check", "-"]).write_stdin(done.out.clone()));
         assert_eq!(check.code, 0, "{line}: {}\n{}", done.out, check.err);
+    }
+}
+
+/// Lines of other tools, the command (or another part) that becomes of them, and what is noted.
+#[test]
+fn lines_that_mean_more_than_they_seem_to_become_what_they_mean() {
+    let unit = |rest: &str| format!("[Service]\n{rest}\n");
+    let app = |rest: &str| format!(r#"{{"apps": [{{"name": "a", "script": "app.js", {rest}}}]}}"#);
+    let cases = [
+        (
+            "pm2",
+            app(r#""node_args": "--max-old-space-size=4096""#),
+            "[node, \"--max-old-space-size=4096\", app.js]",
+            "",
+        ),
+        ("pm2", app(r#""args": "--port=80 *.js""#), "app.js, \"--port=80\", \"*.js\"]", ""),
+        ("procfile", "w: echo $$ > pid; exec x".to_owned(), "echo $$$$ > pid; exec x", ""),
+        ("procfile", "w: x --a $PORT_ADMIN --b $PORTAL".to_owned(), "x --a $PORT_ADMIN --b $PORTAL", ""),
+        ("procfile", "w: x $PORT/a".to_owned(), "$(PORT)/a", ""),
+        ("procfile", "w: x ${PORT:-5000}".to_owned(), "ports: [{name: http", ""),
+        ("systemd", unit("ExecStart=/bin/x"), "policy: never", ""),
+        ("systemd", unit("ExecStart=/bin/x\nRestart=no"), "policy: never", ""),
+        (
+            "systemd",
+            unit("ExecStart=/bin/x --url http://h/?a=1 --name \"a b\" ${OPT}"),
+            "\"a b\", \"$(OPT)\"]",
+            "",
+        ),
+        (
+            "systemd",
+            unit("ExecStart=/usr/sbin/sshd -D $SSHD_OPTS"),
+            "$(SSHD_OPTS)",
+            "systemd makes words of it",
+        ),
+    ];
+    for (kind, text, expected, noted) in cases {
+        let done = run(hale().args(["import", kind, "-"]).write_stdin(text.clone()));
+        assert_eq!(done.code, 0, "{text}: {}\n{}", done.out, done.err);
+        assert!(done.out.contains(expected), "{text}: {}", done.out);
+        assert!(done.err.contains(noted), "{text}: {}", done.err);
+        let check = run(hale().args(["check", "-"]).write_stdin(done.out.clone()));
+        assert_eq!(check.code, 0, "{text}: {}\n{}", done.out, check.err);
+    }
+    let always =
+        run(hale().args(["import", "systemd", "-"]).write_stdin(unit("ExecStart=/bin/x\nRestart=always")));
+    assert!(!always.out.contains("policy"), "{}", always.out);
+}
+
+#[test]
+fn of_two_sources_of_a_variable_the_later_counts_and_a_path_below_a_volume_is_kept() {
+    let manifest = r#"
+kind: ConfigMap
+metadata: {name: base}
+data: {A: base, B: base, C: base}
+---
+kind: ConfigMap
+metadata: {name: over}
+data: {A: over, C: over}
+---
+kind: Secret
+metadata: {name: binary}
+data: {KEY: "//8="}
+---
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+    - name: c
+      image: busybox
+      env: [{name: C, value: own}]
+      envFrom: [{configMapRef: {name: base}}, {configMapRef: {name: over}}, {secretRef: {name: binary}}]
+      volumeMounts:
+        - {name: d, mountPath: /etc/app, subPath: app}
+        - {name: d, mountPath: /etc/expr, subPathExpr: $(X)}
+  volumes: [{name: d, hostPath: {path: /srv/}}]
+"#;
+    let done = run(hale().args(["import", "kubernetes", "-"]).write_stdin(manifest));
+    assert_eq!(done.code, 0, "{}", done.err);
+    for part in ["A: over", "B: base", "C: own", "/srv/app:/etc/app"] {
+        assert!(done.out.contains(part), "{part}: {}", done.out);
+    }
+    assert!(!done.out.contains("/etc/expr"), "{}", done.out);
+    for part in ["subPathExpr", "KEY of Secret binary is no text"] {
+        assert!(done.err.contains(part), "{part}: {}", done.err);
     }
 }

@@ -106,7 +106,7 @@ impl App<'_> {
             Some(node) if !items(node).is_empty() => {
                 items(node).iter().filter_map(|it| text(it).map(str::to_owned)).collect()
             }
-            Some(node) => text(node).map(words::or_shell).unwrap_or_default(),
+            Some(node) => text(node).map(words::split_bare).unwrap_or_default(),
             None => Vec::new(),
         };
         let interpreter = text_at(self.app, &["interpreter"]).or(text_at(self.app, &["exec_interpreter"]));

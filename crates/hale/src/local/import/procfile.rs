@@ -39,12 +39,11 @@ pub(super) fn import(source: &Source) -> Result<Vec<Draft>, Failure> {
 /// `$PORT` is put in by hale; anything else that a shell does is left to a shell.
 fn draft(name: &str, command: &str) -> Draft {
     let mut draft = Draft::named(name);
-    let asks = command.contains("$PORT") || command.contains("${PORT}");
-    if asks || name == "web" {
+    let mark = "\u{1}";
+    let marked = with_port(command, mark);
+    if marked.contains(mark) || command.contains("${PORT:") || name == "web" {
         draft.add_port(Some("http"), 0, None);
     }
-    let mark = "\u{1}";
-    let marked = command.replace("${PORT}", mark).replace("$PORT", mark);
     let words = match words::split(&marked) {
         Words::Plain(words) if !words.is_empty() => {
             words.iter().map(|it| words::literal(it).replace(mark, "$(PORT)")).collect()
@@ -53,4 +52,17 @@ fn draft(name: &str, command: &str) -> Draft {
     };
     draft.process.set("command", Out::texts(words));
     draft
+}
+
+/// The line with `mark` where it names `$PORT`, and no longer name.
+fn with_port(line: &str, mark: &str) -> String {
+    let braced = line.replace("${PORT}", mark);
+    let mut parts = braced.split("$PORT");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let longer = part.starts_with(|it: char| it.is_ascii_alphanumeric() || it == '_');
+        out += if longer { "$PORT" } else { mark };
+        out += part;
+    }
+    out
 }

@@ -27,7 +27,8 @@ pub(super) fn import(source: &Source) -> Result<Option<Draft>, Failure> {
             source.wrong(0, "no ExecStart= in a [Service] section, this is no unit that hale can run")
         );
     }
-    let mut unit = Unit { source, draft: Draft::named(name), kind: "simple".to_owned(), watchdog: None };
+    let mut unit =
+        Unit { source, draft: Draft::named(name), kind: "simple".to_owned(), watchdog: None, always: false };
     for line in &lines {
         match line.section.as_str() {
             "Service" => unit.service(line),
@@ -44,6 +45,8 @@ struct Unit<'a> {
     draft: Draft,
     kind: String,
     watchdog: Option<Duration>,
+    /// Whether it says `Restart=always`, which is what hale does by itself.
+    always: bool,
 }
 
 impl Unit<'_> {
@@ -122,10 +125,15 @@ impl Unit<'_> {
             return self.note(line, "only one command is run, this one is not");
         }
         // `$NAME` and `${NAME}` are variables there, $(NAME) here.
-        let words = match words::split(&bare.replace("${", "\u{1}").replace('$', "\u{2}")) {
-            words::Words::Plain(words) => words,
-            words::Words::Shell => bare.split_whitespace().map(str::to_owned).collect(),
-        };
+        let words = words::split_bare(&bare.replace("${", "\u{1}").replace('$', "\u{2}"));
+        let split = words.iter().filter_map(|it| it.strip_prefix('\u{2}'));
+        for name in split.filter(|it| !it.is_empty() && it.bytes().all(is_name)) {
+            let what = format!(
+                "${name} is one word here, and stays as it is written where there is no such variable; systemd makes words \
+                 of it, or none: look at process.command"
+            );
+            self.note(line, &what);
+        }
         self.draft.process.set("command", Out::texts(words.iter().map(|it| variables(it))));
     }
 
@@ -158,6 +166,7 @@ impl Unit<'_> {
     }
 
     fn restart(&mut self, line: &Line) {
+        self.always = line.value == "always";
         match line.value.as_str() {
             "always" => {}
             "no" => self.draft.restart.set("policy", "never"),
@@ -197,6 +206,9 @@ impl Unit<'_> {
     }
 
     fn finish(mut self) -> Draft {
+        if self.draft.restart.get("policy").is_none() && !self.always {
+            self.draft.restart.set("policy", "never");
+        }
         let notify = || Fields::default().with("notify", Fields::default());
         match self.kind.as_str() {
             "simple" | "exec" => {}
@@ -226,6 +238,10 @@ fn span_of(text: &str) -> Option<Duration> {
     parts.sum::<Option<Duration>>()
 }
 
+const fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
 fn variables(word: &str) -> String {
     let mut out = String::new();
     let mut chars = word.chars().peekable();
@@ -237,14 +253,14 @@ fn variables(word: &str) -> String {
             }
             '\u{2}' if chars.peek() == Some(&'\u{2}') => {
                 chars.next();
-                out.push('$');
+                out += "$$";
             }
             '\u{2}' => {
                 let mut name = String::new();
                 while let Some(c) = chars.next_if(|it| it.is_ascii_alphanumeric() || *it == '_') {
                     name.push(c);
                 }
-                out += &format!("$({name})");
+                out += &if name.is_empty() { "$$".to_owned() } else { format!("$({name})") };
             }
             c => out.push(c),
         }

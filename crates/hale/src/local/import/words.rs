@@ -81,9 +81,20 @@ pub(super) fn or_shell(line: &str) -> Vec<String> {
     }
 }
 
-/// Text in an argument where it must not be taken for `$(NAME)`.
+/// Text in an argument where it must stay as it is: neither `$(NAME)` nor `$$` means anything in it.
 pub(super) fn literal(text: &str) -> String {
-    text.replace("$(", "$$(")
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let after = rest[at..].trim_start_matches('$');
+        let dollars = rest.len() - at - after.len();
+        out += &rest[..at];
+        // One by itself stands for itself anyway.
+        let plain = dollars == 1 && !after.starts_with('(');
+        out += &"$".repeat(if plain { 1 } else { 2 * dollars });
+        rest = after;
+    }
+    out + rest
 }
 
 #[cfg(test)]
@@ -114,5 +125,15 @@ mod tests {
             assert_eq!(split(line), expected, "{line}");
         }
         assert_eq!(or_shell("a | b"), ["/bin/sh", "-c", "a | b"]);
+    }
+
+    #[test]
+    fn what_is_literal_comes_out_of_an_expansion_as_it_was() {
+        for text in
+            ["$", "a$", "$HOME", "$(HOME)", "echo $$ > pid", "$$(HOME)", "$$$(HOME)", "$$$$", "é$$é", "$ ("]
+        {
+            assert_eq!(hale_model::expand(&literal(text), |_| Some("x")), text);
+        }
+        assert_eq!(literal("$HOME"), "$HOME");
     }
 }

@@ -129,6 +129,14 @@ impl Service<'_> {
             self.note_at(item, "volumes", &format!("{target}: a {kind} is not carried over"));
             return None;
         }
+        for (of, option) in [("bind", "propagation"), ("volume", "subpath"), ("volume", "nocopy")] {
+            if item.get(of).and_then(|it| it.get(option)).is_some_and(|it| !it.is_null()) {
+                self.note_at(item, "volumes", &format!("{target}: {of}.{option} is not carried over"));
+            }
+        }
+        // There a name is a path, too.
+        let bare = kind == "bind" && !source.starts_with(['/', '.', '~']);
+        let source = if bare { format!("./{source}") } else { source };
         Some(volume(&self.source_of(&source), &target, true_at(item, &["read_only"])))
     }
 

@@ -35,7 +35,9 @@ impl Service<'_> {
         if draft.container.get("network") == Some(&"host".into()) {
             draft.ports.iter_mut().for_each(|it| it.host_port = None);
         }
-        if self.node.get("restart").is_none() && self.node.get("deploy").is_none() {
+        if self.node.get("restart").is_none()
+            && self.node.get("deploy").and_then(|it| it.get("restart_policy")).is_none()
+        {
             self.note(
                 self.key,
                 "restart",

@@ -22,6 +22,13 @@ impl Controller<'_> {
             }
         }
         self.ports(node, draft);
+        // Of two of one name the later wins, and what env says itself before all: whichever stands first.
+        for (field, value) in ["envFrom", "env"].iter().filter_map(|it| Some((*it, node.get(it)?))) {
+            match field {
+                "envFrom" => self.env_from(value, draft),
+                _ => self.env(value, draft),
+            }
+        }
         for (key, value) in entries(node).iter().filter(|(_, it)| !it.is_null()) {
             let note = |what: &str| self.object.note_at(value, &format!("container.{}", key.text), what);
             match key.text.as_str() {
@@ -30,6 +37,8 @@ impl Controller<'_> {
                 | "command"
                 | "args"
                 | "ports"
+                | "env"
+                | "envFrom"
                 | "terminationMessagePath"
                 | "terminationMessagePolicy"
                 | "securityContext" => {}
@@ -38,8 +47,6 @@ impl Controller<'_> {
                     Some("Never") => draft.container.set("pull", "never"),
                     _ => {}
                 },
-                "env" => self.env(value, draft),
-                "envFrom" => self.env_from(value, draft),
                 "workingDir" => draft.container.set_some("workingDir", text(value)),
                 "resources" => self.resources(value, draft),
                 "livenessProbe" | "readinessProbe" | "startupProbe" => self.probe(&key.text, value, draft),
@@ -97,8 +104,19 @@ impl Controller<'_> {
             };
             let volume = pod.get("volumes").map(items).unwrap_or_default();
             let volume = volume.iter().find(|it| text_at(it, &["name"]) == Some(name));
+            if let Some(path) = text_at(mount, &["subPathExpr"]) {
+                let what = format!("{target}: subPathExpr {path} is not resolved, not carried over");
+                self.object.note_at(mount, "container.volumeMounts", &what);
+                continue;
+            }
+            let below =
+                text_at(mount, &["subPath"]).map(|it| it.trim_matches('/')).filter(|it| !it.is_empty());
             match volume.and_then(|it| text_at(it, &["hostPath", "path"])) {
                 Some(source) => {
+                    let source = below.map_or_else(
+                        || source.to_owned(),
+                        |below| format!("{}/{below}", source.trim_end_matches('/')),
+                    );
                     let read_only = true_at(mount, &["readOnly"]);
                     volumes.push(format!("{source}:{target}{}", if read_only { ":ro" } else { "" }).into());
                 }

@@ -47,10 +47,10 @@ impl Controller<'_> {
             let sources = [("configMapRef", "ConfigMap"), ("secretRef", "Secret")];
             let named =
                 sources.iter().find_map(|(field, kind)| Some((*kind, text_at(entry, &[field, "name"])?)));
-            let Some((kind, name)) = named else { continue };
-            let Some(object) = self.manifest.find(kind, name) else {
+            let Some((kind, object_name)) = named else { continue };
+            let Some(object) = self.manifest.find(kind, object_name) else {
                 let optional = if true_at(entry, &["configMapRef", "optional"]) { " (optional)" } else { "" };
-                let what = format!("{kind} {name}{optional} is not in these files: not carried over");
+                let what = format!("{kind} {object_name}{optional} is not in these files: not carried over");
                 self.object.note_at(entry, "container.envFrom", &what);
                 continue;
             };
@@ -60,10 +60,13 @@ impl Controller<'_> {
                     _ => config(object, &key).map(Found::Plain),
                 };
                 let name = format!("{prefix}{key}");
-                let taken = |of: &str| matches!(draft.container.get(of), Some(Out::Map(it)) if it.get(&name).is_some());
-                // What env says itself wins.
-                if let Some(found) = found.filter(|_| !taken("env") && !taken("secretEnv")) {
-                    set(draft, &name, found);
+                match found {
+                    Some(found) => set(draft, &name, found),
+                    None => {
+                        let what =
+                            format!("{name}: {key} of {kind} {object_name} is no text, not carried over");
+                        self.object.note_at(entry, "container.envFrom", &what);
+                    }
                 }
             }
         }
