@@ -7,7 +7,7 @@ use std::{
 };
 
 use hale_check::Finished;
-use hale_health::{Observer, ProbeTiming, Status, TargetMachine, TargetNote, TargetOutcome, Time, Verdict};
+use hale_health::{Observer, ProbeTiming, Status, TargetMachine, TargetNote, TargetOutcome, Time};
 use hale_model::{
     event::{EventData, NewEvent, TargetForgotten, TargetOrigin, TargetPaused, TargetResumed},
     report::Report,
