@@ -208,9 +208,12 @@ fn list(server: &Server, name: &str, file: &std::path::Path, entries: &[&str]) -
 }
 
 fn write_list(server: &Server, file: &std::path::Path, entries: &[&str]) {
-    let groups: Vec<String> = entries
-        .iter()
-        .map(|name| format!(r#"{{"targets":["127.0.0.1:{}"],"labels":{{"name":"{name}"}}}}"#, server.port))
+    // An address that stands in it twice counts once.
+    let groups: Vec<String> = (1..)
+        .zip(entries)
+        .map(|(nth, name)| {
+            format!(r#"{{"targets":["127.0.0.{nth}:{}"],"labels":{{"name":"{name}"}}}}"#, server.port)
+        })
         .collect();
     // Whole or not at all.
     let new = file.with_extension("new");
