@@ -169,7 +169,7 @@ fn shown(answers: &[String]) -> String {
     let few: Vec<String> = answers.iter().take(5).map(|it| cut(it)).collect();
     match answers.len() {
         0 => "no record".to_owned(),
-        ..=5 => few.join(", "),
+        1..=5 => few.join(", "),
         many => format!("{}, and {} more", few.join(", "), many - 5),
     }
 }

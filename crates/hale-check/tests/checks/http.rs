@@ -373,7 +373,7 @@ fn what_can_be_found_wrong_beforehand_is() {
 
 #[tokio::test]
 async fn what_lets_us_in_does_not_go_along_to_another_port() {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(8);
     let other = Server::new(move |mut stream, _| {
         if let Some(request) = request(&mut stream) {
             let _ = tell.send(request);

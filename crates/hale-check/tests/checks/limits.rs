@@ -140,7 +140,7 @@ fn a_command_that_no_thread_is_free_for_has_not_failed() {
     let spec = hale_model::spec::Exec { command: vec!["/bin/true".into()] };
     let check = hale_model::spec::Check::Exec(spec);
     let checker = Checker::compile(&check, &hale_check::Subject::default()).unwrap();
-    let (free, held) = std::sync::mpsc::channel::<()>();
+    let (free, held) = std::sync::mpsc::sync_channel::<()>(1);
     runtime.block_on(async {
         let _busy = tokio::task::spawn_blocking(move || held.recv());
         let result = checker.run(SOON).await;

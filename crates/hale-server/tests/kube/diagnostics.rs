@@ -164,7 +164,7 @@ async fn what_has_expired_is_not_told_and_the_sweep_deletes_it_with_its_result()
     until("the sweep", async || server.cluster.snapshot().kube.diagnostics.is_empty().then_some(())).await;
     let texts = server
         .store
-        .texts(hale_store::cluster::Kind::Diagnostics, &[asked.request_id.clone()])
+        .texts(hale_store::cluster::Kind::Diagnostics, std::slice::from_ref(&asked.request_id))
         .await
         .unwrap();
     assert!(texts.is_empty(), "the result goes with its request");

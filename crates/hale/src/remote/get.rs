@@ -168,6 +168,16 @@ fn columns(kind: &str) -> Columns {
             ("EXPIRES", "expires_at"),
             ("FOR", "description"),
         ],
+        "stacks" | "deployments" | "agents" | "diagnostics" => columns_of_clusters(kind),
+        _ => {
+            &[("NAME", "name"), ("HOST", "host"), ("TYPES", "types"), ("PAUSED", "paused"), ("LAST", "last")]
+        }
+    }
+}
+
+/// The same, for what is in clusters of Kubernetes.
+fn columns_of_clusters(kind: &str) -> Columns {
+    match kind {
         "stacks" => &[
             ("NAME", "name"),
             ("LABELS", "labels"),
@@ -196,7 +206,7 @@ fn columns(kind: &str) -> Columns {
             ("VERSION", "version"),
             ("SEEN", "last_seen@"),
         ],
-        "diagnostics" => &[
+        _ => &[
             ("ID", "request_id"),
             ("STATUS", "status"),
             ("DEPLOYMENT OBJECT", "deployment_object_id"),
@@ -206,9 +216,6 @@ fn columns(kind: &str) -> Columns {
             ("CREATED", "created_at@"),
             ("ERROR", "error"),
         ],
-        _ => {
-            &[("NAME", "name"), ("HOST", "host"), ("TYPES", "types"), ("PAUSED", "paused"), ("LAST", "last")]
-        }
     }
 }
 

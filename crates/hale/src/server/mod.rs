@@ -91,6 +91,21 @@ fn follow_certificates(tls: Option<Tls>, end: CancellationToken) {
     });
 }
 
+/// The tokens that no database needs to know: the command line's, and a given administrator's. Without one, the first
+/// administrator's is made.
+async fn tokens(args: &ServeArgs, dir: &DataDir, store: &Store) -> Result<TokenSet, Failure> {
+    let token = hale_server::cli_token(&dir.path)
+        .map_err(|error| Failure::failed(format!("can't make a token in {}: {error}", dir.path.display())))?;
+    let tokens = TokenSet::new().with("cli", &token, Role::Admin);
+    match &args.admin_token_file {
+        Some(file) => Ok(tokens.with("admin", &given_admin(file)?, Role::Admin)),
+        None => {
+            first_admin(&dir.path, store).await?;
+            Ok(tokens)
+        }
+    }
+}
+
 impl Server {
     async fn start(args: &ServeArgs, dir: &DataDir) -> Result<Self, Failure> {
         let tls = tls(args)?;
@@ -102,18 +117,8 @@ impl Server {
         let socket = hale_server::bind_socket(&dir.path).map_err(|error| {
             Failure::failed(format!("can't make the socket in {}: {error}", dir.path.display()))
         })?;
-        let token = hale_server::cli_token(&dir.path).map_err(|error| {
-            Failure::failed(format!("can't make a token in {}: {error}", dir.path.display()))
-        })?;
         let store = open(args, dir).await?;
-        let tokens = TokenSet::new().with("cli", &token, Role::Admin);
-        let tokens = match &args.admin_token_file {
-            Some(file) => tokens.with("admin", &given_admin(file)?, Role::Admin),
-            None => {
-                first_admin(&dir.path, &store).await?;
-                tokens
-            }
-        };
+        let tokens = tokens(args, dir, &store).await?;
         let registry = Arc::new(Registry::new());
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = args.advertise_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));

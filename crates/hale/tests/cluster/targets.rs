@@ -33,7 +33,7 @@ fn kill(cluster: &mut Cluster, which: usize) {
     if which % 3 != 1 {
         cluster.agents.get_mut("a").unwrap().kill();
     }
-    if which % 3 != 0 {
+    if !which.is_multiple_of(3) {
         cluster.servers.get_mut("s1").unwrap().part.kill();
         cluster.server("s1");
     }

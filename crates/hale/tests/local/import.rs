@@ -83,56 +83,58 @@ fn what_is_not_of_its_kind_is_refused_with_its_place() {
     assert!(done.err.contains("a Ingress is not carried over"), "{}", done.err);
 }
 
+/// Lines of ports, volumes, healthchecks and others, what becomes of each, and what is noted.
+const COMPOSE: &[(&str, &str, &str)] = &[
+    ("ports: [\"80\"]", "ports: [{name: http, port: 80, hostPort: 0}]", ""),
+    ("ports: [\"8080:80\"]", "ports: [{name: http, port: 80, hostPort: 8080}]", ""),
+    ("ports: [\"0.0.0.0:8080:80/tcp\"]", "port: 80, hostPort: 8080}]", ""),
+    ("ports: [\"[::1]:8080:80\"]", "port: 80, hostPort: 8080}]", "on the address of the node"),
+    ("ports: [\"7000-7001:8000-8001\"]", "port: 8001, hostPort: 7001}", ""),
+    (
+        "ports: [{target: 80, published: \"8080\", name: web}]",
+        "ports: [{name: web, port: 80, hostPort: 8080}]",
+        "",
+    ),
+    ("ports: [{target: 80, published: 8000-9000}]", "port: 80, hostPort: 0}]", "one of a range"),
+    ("ports: [\"8000-8001:80\"]", "", "not understood"),
+    ("volumes: [\"~/x:/x\"]", "volumes: [\"/srv/me/x:/x\"]", ""),
+    ("volumes: [\"data:/x:z,ro\"]", "volumes: [\"p_data:/x:ro\"]", "the option z is not carried over"),
+    ("volumes: [{type: bind, source: ./a, target: /a, read_only: true}]", "volumes: [\"./a:/a:ro\"]", ""),
+    ("volumes: [{type: bind, source: data, target: /d}]", "volumes: [\"./data:/d\"]", ""),
+    (
+        "volumes: [{type: bind, source: /d, target: /d, bind: {propagation: shared}}]",
+        "volumes: [\"/d:/d\"]",
+        "bind.propagation is not carried over",
+    ),
+    ("command: echo $$$$", "args: [echo, $$$$]", ""),
+    ("command: echo 'a b' c", "args: [echo, \"a b\", c]", ""),
+    ("command: echo \"*\" $$HOME", "args: [echo, \"*\", $HOME]", ""),
+    ("entrypoint: []", "", "an empty one can't be given"),
+    ("healthcheck: {test: [NONE]}", "healthcheck: off", ""),
+    ("healthcheck: {interval: 5s}", "", "without test"),
+    (
+        "healthcheck: {test: [CMD-SHELL, \"a || b\"], retries: 2}",
+        "command: [/bin/sh, \"-c\", \"a || b\"]",
+        "",
+    ),
+    ("restart: on-failure", "policy: on-failure", ""),
+    ("pull_policy: always", "pull: always", ""),
+    ("pull_policy: daily", "", "hale has missing, always and never"),
+    (
+        "deploy: {placement: {constraints: [node.labels.disk == ssd]}}",
+        "placement: {nodeSelector: {disk: ssd}}",
+        "",
+    ),
+    ("environment: {A: \"${B:-${C:-d}}\"}", "env: {A: d}", ""),
+    ("environment: {A: $NOWHERE}", "env: {A: \"\"}", "NOWHERE} is set neither"),
+    ("privileged: true", "", "privileged: not carried over"),
+    ("privileged: false", "", ""),
+];
+
 /// Each line of ports, volumes and healthchecks that compose files have, and what becomes of it.
 #[test]
 fn every_way_to_write_a_thing_in_a_compose_file_is_understood() {
-    let cases = [
-        ("ports: [\"80\"]", "ports: [{name: http, port: 80, hostPort: 0}]", ""),
-        ("ports: [\"8080:80\"]", "ports: [{name: http, port: 80, hostPort: 8080}]", ""),
-        ("ports: [\"0.0.0.0:8080:80/tcp\"]", "port: 80, hostPort: 8080}]", ""),
-        ("ports: [\"[::1]:8080:80\"]", "port: 80, hostPort: 8080}]", "on the address of the node"),
-        ("ports: [\"7000-7001:8000-8001\"]", "port: 8001, hostPort: 7001}", ""),
-        (
-            "ports: [{target: 80, published: \"8080\", name: web}]",
-            "ports: [{name: web, port: 80, hostPort: 8080}]",
-            "",
-        ),
-        ("ports: [{target: 80, published: 8000-9000}]", "port: 80, hostPort: 0}]", "one of a range"),
-        ("ports: [\"8000-8001:80\"]", "", "not understood"),
-        ("volumes: [\"~/x:/x\"]", "volumes: [\"/srv/me/x:/x\"]", ""),
-        ("volumes: [\"data:/x:z,ro\"]", "volumes: [\"p_data:/x:ro\"]", "the option z is not carried over"),
-        ("volumes: [{type: bind, source: ./a, target: /a, read_only: true}]", "volumes: [\"./a:/a:ro\"]", ""),
-        ("volumes: [{type: bind, source: data, target: /d}]", "volumes: [\"./data:/d\"]", ""),
-        (
-            "volumes: [{type: bind, source: /d, target: /d, bind: {propagation: shared}}]",
-            "volumes: [\"/d:/d\"]",
-            "bind.propagation is not carried over",
-        ),
-        ("command: echo $$$$", "args: [echo, $$$$]", ""),
-        ("command: echo 'a b' c", "args: [echo, \"a b\", c]", ""),
-        ("command: echo \"*\" $$HOME", "args: [echo, \"*\", $HOME]", ""),
-        ("entrypoint: []", "", "an empty one can't be given"),
-        ("healthcheck: {test: [NONE]}", "healthcheck: off", ""),
-        ("healthcheck: {interval: 5s}", "", "without test"),
-        (
-            "healthcheck: {test: [CMD-SHELL, \"a || b\"], retries: 2}",
-            "command: [/bin/sh, \"-c\", \"a || b\"]",
-            "",
-        ),
-        ("restart: on-failure", "policy: on-failure", ""),
-        ("pull_policy: always", "pull: always", ""),
-        ("pull_policy: daily", "", "hale has missing, always and never"),
-        (
-            "deploy: {placement: {constraints: [node.labels.disk == ssd]}}",
-            "placement: {nodeSelector: {disk: ssd}}",
-            "",
-        ),
-        ("environment: {A: \"${B:-${C:-d}}\"}", "env: {A: d}", ""),
-        ("environment: {A: $NOWHERE}", "env: {A: \"\"}", "NOWHERE} is set neither"),
-        ("privileged: true", "", "privileged: not carried over"),
-        ("privileged: false", "", ""),
-    ];
-    for (line, expected, noted) in cases {
+    for (line, expected, noted) in COMPOSE {
         let rest = if line.starts_with("restart") { "" } else { "\n    restart: always" };
         let text = format!("name: p\nservices:\n  web:\n    image: busybox\n    {line}{rest}\n");
         let mut command = hale();
@@ -142,7 +144,7 @@ fn every_way_to_write_a_thing_in_a_compose_file_is_understood() {
         let done = run(command.args(["import", "compose", "-"]).env("HOME", "/srv/me").write_stdin(text));
         assert_eq!(done.code, 0, "{line}: {}\n{}", done.out, done.err);
         assert!(done.out.replace('\n', " ").contains(expected), "{line}: {}", done.out);
-        match noted {
+        match *noted {
             "" => assert_eq!(done.err, "", "{line}"),
             noted => assert!(done.err.contains(noted), "{line}: {}", done.err),
         }
