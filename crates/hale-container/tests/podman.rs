@@ -77,7 +77,7 @@ async fn what_podman_does_not_do_by_itself_is_said_once_a_placement() {
         let (replica, code, detail) = it.next("a warning", warning).await;
         assert_eq!((replica.as_str(), code), ("heal-0", "healthcheck_not_run"), "{detail}");
         assert!(detail.contains("livenessProbe"), "{detail}");
-        assert!(it.output("heal-0").contains("HEALTHCHECK"), "in its log, too: {}", it.output("heal-0"));
+        until("it is in its log, too", || it.output("heal-0").contains("HEALTHCHECK")).await;
     }
     let mut small = of("small", container(IMAGE, "sleep 1000"));
     small.resources.memory = Some(32 << 20);

@@ -229,17 +229,27 @@ async fn labelled(
     let selector = encode(&format!("{STACK_LABEL}={}", order.stack));
     let mut objects = Vec::new();
     for place in places {
-        let mut path = resource.path(*place, None);
-        path += &format!("?limit=500&labelSelector={selector}");
-        match cluster.bytes(request(Method::GET, &path, None, Body::empty())?, ANSWER).await {
-            Ok(bytes) => {
-                if let Value::Array(items) = json(&bytes, &path)?["items"].take() {
-                    objects.extend(items);
+        let all = resource.path(*place, None) + &format!("?limit=500&labelSelector={selector}");
+        let mut from = String::new();
+        loop {
+            let path = format!("{all}{from}");
+            let mut page = match cluster
+                .bytes(request(Method::GET, &path, None, Body::empty())?, ANSWER)
+                .await
+            {
+                Ok(bytes) => json(&bytes, &path)?,
+                Err(error @ (ClusterError::Unreachable(_) | ClusterError::Timeout(_))) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(kind = resource.kind, %error, "not looked through for what is to be pruned");
+                    break;
                 }
+            };
+            if let Value::Array(items) = page["items"].take() {
+                objects.extend(items);
             }
-            Err(error @ (ClusterError::Unreachable(_) | ClusterError::Timeout(_))) => return Err(error),
-            Err(error) => {
-                tracing::debug!(kind = resource.kind, %error, "not looked through for what is to be pruned");
+            match page["metadata"]["continue"].as_str().filter(|it| !it.is_empty()) {
+                Some(token) => from = format!("&continue={}", encode(token)),
+                None => break,
             }
         }
     }

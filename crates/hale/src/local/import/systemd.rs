@@ -21,7 +21,13 @@ use crate::failure::Failure;
 pub(super) fn import(source: &Source) -> Result<Option<Draft>, Failure> {
     let lines = lines(&source.text, Continued::ByBackslash);
     let file = source.file_name();
-    let name = file.strip_suffix(".service").unwrap_or(&file).trim_end_matches('@');
+    let name = match file.strip_suffix(".service").unwrap_or(&file).trim_end_matches('@') {
+        "" => {
+            source.note(0, "a unit has its name from its file, and there is none here: named service");
+            "service"
+        }
+        name => name,
+    };
     if !lines.iter().any(|it| it.section == "Service" && it.key == "ExecStart") {
         return Err(
             source.wrong(0, "no ExecStart= in a [Service] section, this is no unit that hale can run")
