@@ -22,7 +22,7 @@ pub(super) fn import(source: &Source) -> Result<Option<Draft>, Failure> {
     let lines = lines(&source.text, Continued::ByBackslash);
     let file = source.file_name();
     let name = match file.strip_suffix(".service").unwrap_or(&file).trim_end_matches('@') {
-        "" => {
+        "" | "-" => {
             source.note(0, "a unit has its name from its file, and there is none here: named service");
             "service"
         }
