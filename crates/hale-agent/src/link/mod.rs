@@ -45,7 +45,7 @@ const MOST_NAMED: usize = 16;
 /// A session that lasted so long was a good one: the next wait is short again.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 
-/// The waits between attempts, spread so that many nodes do not come back together.
+/// The waits between attempts: each from half of it to all of it, so that many nodes do not come back together.
 const RECONNECT: BackoffPolicy = BackoffPolicy {
     initial: Duration::from_secs(1),
     max: Duration::from_secs(30),
@@ -225,7 +225,8 @@ impl Link {
     fn failed(&mut self) -> Duration {
         // The top 53 bits: as many as a number between 0 and 1 has.
         let chance = (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64;
-        self.backoff.next(&RECONNECT, chance)
+        // The lower half of the jitter alone: a node must not be away for longer than a server waits for it (S3).
+        self.backoff.next(&RECONNECT, chance / 2.0)
     }
 
     /// Waits before the next attempt; true: the agent leaves.
