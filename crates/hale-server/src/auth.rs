@@ -68,7 +68,8 @@ pub(crate) fn hash_of(token: &str) -> String {
     hex(&digest(token))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as they are written down.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

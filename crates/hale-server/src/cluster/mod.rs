@@ -238,7 +238,7 @@ async fn found(store: &Store) -> Result<(), StoreError> {
 fn random_name() -> io::Result<String> {
     let mut random = [0; 8];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(crate::auth::hex(&random))
 }
 
 /// The beginning of a text that somebody else made up, for logs and answers.

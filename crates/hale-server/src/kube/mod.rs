@@ -174,5 +174,5 @@ pub(crate) fn new_id() -> Answer<String> {
     let mut bytes = [0_u8; 12];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
         .map_err(|_| Refusal::new(Code::Internal, "the system has no random bytes"))?;
-    Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
+    Ok(crate::auth::hex(&bytes))
 }

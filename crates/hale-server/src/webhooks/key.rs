@@ -17,6 +17,8 @@ use ring::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::auth::hex;
+
 /// Bytes of a key.
 const LENGTH: usize = 32;
 
@@ -202,10 +204,6 @@ fn make(path: &Path) -> Result<(), KeyError> {
 const fn is_open(mode: u32, owner: u32) -> bool {
     let others = if owner == 0 { 0o037 } else { 0o077 };
     mode & others != 0
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

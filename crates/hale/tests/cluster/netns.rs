@@ -23,8 +23,10 @@ pub(crate) fn unable() -> Option<String> {
 }
 
 impl Host {
-    /// Makes one; `number` is unique on this machine while the test runs.
-    pub(crate) fn new(number: u8) -> Self {
+    /// Makes one, with the first number from the given one that is free: a run that was killed leaves its wires behind,
+    /// and two with the same network would take each other's packets. Tests side by side begin ten apart.
+    pub(crate) fn new(from: u8) -> Self {
+        let number = (from..=u8::MAX).step_by(40).find(|it| is_free(*it)).unwrap();
         let host = Self { name: format!("halet{}n{number}", std::process::id()), number };
         let (name, outside, inside) = (host.name.as_str(), host.wire("o"), host.wire("i"));
         ip(&["netns", "add", name]);
@@ -87,6 +89,14 @@ impl Drop for Host {
         drop(Command::new("ip").args(["link", "del", &self.wire("o")]).stderr(Stdio::null()).status());
         drop(Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status());
     }
+}
+
+/// Whether nothing on this machine has that network.
+fn is_free(number: u8) -> bool {
+    let network = format!("10.79.{number}.0/24");
+    let routes = Command::new("ip").args(["route", "show", &network]).output().unwrap();
+    assert!(routes.status.success(), "ip route: {}", String::from_utf8_lossy(&routes.stderr));
+    routes.stdout.is_empty()
 }
 
 fn ip(args: &[&str]) {

@@ -85,7 +85,7 @@ fn a_node_that_loses_its_network_reports_nothing_as_down_and_goes_on_once_it_is_
         eprintln!("skipped: no network namespaces can be made here: {why}");
         return;
     }
-    let (host, web) = (Host::new(40), Web::start_at("0.0.0.0:0"));
+    let (host, web) = (Host::new(30), Web::start_at("0.0.0.0:0"));
     let mut cluster = Cluster::empty();
     cluster.server_args = vec!["--insecure-http".to_owned()];
     cluster.server_at("s1", "0.0.0.0:0");
