@@ -18,6 +18,7 @@ pub mod outcomes;
 pub mod problem;
 #[rustfmt::skip]
 pub mod proto;
+pub mod runs;
 mod sse;
 mod tls;
 pub mod tokens;

@@ -1,6 +1,7 @@
 //! Workloads and targets as validated values: what the rest of hale works with once a file was found right.
 
 mod outside;
+mod responder;
 mod target;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     outside::{Dns, DnsCode, DnsTransport, RecordType, Tls},
+    responder::*,
     target::{ListEntry, ListSource, Maintenance, Target, TargetList, in_maintenance},
 };
 

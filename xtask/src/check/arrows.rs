@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hale-store", &["hale-api", "hale-model", "hale-health"]),
     ("hale-gateway", &["hale-api", "hale-model", "hale-health"]),
     ("hale-kube", &["hale-api", "hale-model", "hale-health"]),
+    ("hale-responder", &["hale-api", "hale-keeper", "hale-model", "hale-health"]),
     ("hale-placement", &["hale-model", "hale-health"]),
     ("hale-server", &["hale-placement", "hale-store", "hale-api", "hale-model", "hale-health"]),
     (
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hale-server",
             "hale-gateway",
             "hale-kube",
+            "hale-responder",
             "hale-supervisor",
             "hale-store",
             "hale-placement",

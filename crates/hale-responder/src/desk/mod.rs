@@ -1,0 +1,215 @@
+//! Every decision about alerts and runs (R4–R7, R10–R12): pure. What happened and the time go in, what is to be done
+//! comes out; the same inputs give the same outputs.
+
+use std::time::Duration;
+
+use hale_api::runs::{Alert, AlertRecord, Run};
+use hale_health::Time;
+use hale_model::spec::{AlertSeverity, Program, Remote, SuccessWhen};
+use jiff::Timestamp;
+
+/// What time it is, by both clocks: decisions are made by the first, records by the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since the machine was started.
+    pub time: Time,
+    /// On the wall.
+    pub wall: Timestamp,
+}
+
+/// What is to be done, in this order. The driver writes all `Put`s of a batch, durably, before it does anything else.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// An alert is on record.
+    PutAlert(Box<AlertRecord>),
+    /// A run is on record, new or changed.
+    PutRun(Box<Run>),
+    /// A run's program is started.
+    Start(Box<StartRun>),
+    /// It is asked again and again whether a resource is healthy, until [`Effect::Unwatch`] (R10).
+    Watch(Box<WatchRun>),
+    /// It is not asked any more.
+    Unwatch {
+        /// The run.
+        run: String,
+    },
+    /// A run's record is sent somewhere: a step of an escalation.
+    Send {
+        /// The run of that step.
+        run: String,
+        /// Where to.
+        to: Remote,
+    },
+    /// Something is counted and said.
+    Note(Note),
+}
+
+/// See [`Effect::Start`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartRun {
+    /// The run, in state running.
+    pub run: Run,
+    /// Its alert.
+    pub alert: Alert,
+    /// What is run.
+    pub program: Program,
+    /// When it is a success.
+    pub success: SuccessWhen,
+}
+
+/// See [`Effect::Watch`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchRun {
+    /// The run, in state recovering.
+    pub run: Run,
+    /// Its alert.
+    pub alert: Alert,
+    /// The program that tells; absent: the source is asked, or tells by itself.
+    pub when: Option<Program>,
+}
+
+/// The two breakers (R7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Breaker {
+    /// Open while a queue refuses.
+    Capacity,
+    /// Open after failed runs in a row.
+    Failure,
+}
+
+impl Breaker {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Capacity, Self::Failure];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Capacity => "capacity",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// How a breaker stands, as the metric has it: 0, 1, 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BreakerState {
+    /// Everything passes.
+    Closed,
+    /// Nothing does.
+    Open,
+    /// One probe run does.
+    HalfOpen,
+}
+
+/// Why an alert led to no run (the label `reason` of `events_filtered_total`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FilterReason {
+    /// Cluster, severity or resource are missing or make no sense.
+    Invalid,
+    /// No rule wants one of so little severity.
+    Severity,
+    /// No rule matches it.
+    NoRule,
+    /// A rule would match, but not now.
+    Schedule,
+    /// It is the same as one before.
+    Duplicate,
+}
+
+impl FilterReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Invalid, Self::Severity, Self::NoRule, Self::Schedule, Self::Duplicate];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Severity => "severity",
+            Self::NoRule => "no_rule",
+            Self::Schedule => "schedule",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// Something that is counted (R16), said in the log (R17), and for some told as an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Note {
+    /// An alert came; of an invalid one the severity is `warning`.
+    Received {
+        /// Its cluster.
+        cluster: String,
+        /// Its severity.
+        severity: AlertSeverity,
+    },
+    /// An alert led to no run.
+    Filtered {
+        /// Its cluster.
+        cluster: String,
+        /// Why.
+        reason: FilterReason,
+        /// In words.
+        detail: String,
+    },
+    /// An alert was queued.
+    Queued {
+        /// Its cluster.
+        cluster: String,
+    },
+    /// A run left its queue to be started.
+    Dequeued {
+        /// Its cluster.
+        cluster: String,
+    },
+    /// A queued run, or one that waited for a person, was too old.
+    Expired {
+        /// The run.
+        run: Box<Run>,
+        /// How long it waited.
+        age: Duration,
+        /// How long it might have.
+        max_age: Duration,
+    },
+    /// A full queue made the oldest give way, or refused the new one.
+    Overflowed {
+        /// The cluster.
+        cluster: String,
+        /// The alert that is lost.
+        alert: String,
+        /// Whether it was the new one.
+        refused: bool,
+    },
+    /// A program is started.
+    Spawned {
+        /// Its cluster.
+        cluster: String,
+    },
+    /// A run has come to its end; its state is final. Not told of runs that were never started.
+    Completed {
+        /// The run.
+        run: Box<Run>,
+    },
+    /// A breaker changed. One note per opening.
+    Breaker {
+        /// Which.
+        breaker: Breaker,
+        /// How it stands now.
+        state: BreakerState,
+        /// Why.
+        reason: String,
+    },
+    /// A run waits for a person.
+    AwaitsApproval {
+        /// The run.
+        run: Box<Run>,
+    },
+    /// A run is held back by the budget; told once per spell.
+    BudgetExhausted {
+        /// The cluster.
+        cluster: String,
+        /// In words.
+        reason: String,
+    },
+}
