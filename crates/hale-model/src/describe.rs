@@ -6,7 +6,10 @@ use hale_health::ProbeKind;
 use jiff::Timestamp;
 
 use crate::{
-    event::{EventData, Forensics, ReplicaReleased, ReplicaRestarting, ReplicaUnhealthy},
+    event::{
+        AlertResource, EventData, Forensics, ReplicaReleased, ReplicaRestarting, ReplicaUnhealthy, RunFacts,
+        RunFailed, RunFailure,
+    },
     status::{ExitStatus, HoldStatus},
 };
 
@@ -151,9 +154,75 @@ fn deployed(data: &EventData) -> String {
             let why = it.error.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
             format!("diagnostics{of} for {} {}{why}", it.requested_by, it.status.as_str())
         }
+        other => responded(other),
+    }
+}
+
+/// What responders tell.
+fn responded(data: &EventData) -> String {
+    match data {
+        EventData::RunStarted(it) => format!("{} runs for {}", step(&it.run), about(&it.run)),
+        EventData::RunSucceeded(it) => format!(
+            "{} succeeded after {} for {}: {}",
+            step(&it.run),
+            seconds(it.run_seconds),
+            about(&it.run),
+            it.reason
+        ),
+        EventData::RunFailed(it) => run_failed(it),
+        EventData::RunAwaitingApproval(it) => {
+            let until = it.until.map(|until| format!(" until {}", clock(until))).unwrap_or_default();
+            format!("{} waits for a person{until}, for {}", step(&it.run), about(&it.run))
+        }
+        EventData::RunDecided(it) => {
+            let what = if it.approved { "approved" } else { "rejected" };
+            let why = if it.reason.is_empty() { String::new() } else { format!(": {}", it.reason) };
+            format!("{} for {} {what} by {}{why}", step(&it.run), about(&it.run), it.by)
+        }
+        EventData::RunWouldHave(it) => {
+            format!("would run {:?} (observing only) for {}", it.command.join(" "), about(&it.run))
+        }
+        EventData::RunEscalated(it) => {
+            format!("{} goes on with {} for {}: {}", step(&it.run), it.next, about(&it.run), it.reason)
+        }
+        EventData::AlertExpired(it) => format!(
+            "expired after {}, at most {}: {}: {}",
+            seconds(it.age_seconds),
+            seconds(it.max_age_seconds),
+            about(&it.run),
+            it.reason
+        ),
+        EventData::AlertDropped(it) => format!("dropped: {}: {}", about(&it.run), it.reason),
+        EventData::BreakerOpened(it) => format!("the {} breaker has opened: {}", it.breaker, it.reason),
+        EventData::BreakerClosed(it) => {
+            format!("the {} breaker has closed after {}: {}", it.breaker, seconds(it.open_seconds), it.reason)
+        }
         // The others are above; a new one at least says its name.
         other => other.kind().to_owned(),
     }
+}
+
+fn run_failed(it: &RunFailed) -> String {
+    let how = match it.state {
+        RunFailure::Failed => "failed",
+        RunFailure::TimedOut => "ran for too long",
+        RunFailure::Ineffective => "was of no effect",
+        RunFailure::Interrupted => "was interrupted",
+    };
+    let after = it.run_seconds.map(|it| format!(" after {}", seconds(it))).unwrap_or_default();
+    format!("{} {how}{after} for {}: {}", step(&it.run), about(&it.run), it.reason)
+}
+
+/// The rule, and which step of it.
+fn step(run: &RunFacts) -> String {
+    if run.step == 0 { run.rule.clone() } else { format!("{} step {}", run.rule, run.step) }
+}
+
+/// `CrashLoop of Pod shop/web-0 in eu-1`.
+fn about(run: &RunFacts) -> String {
+    let AlertResource { kind, namespace, name } = &run.resource;
+    let namespace = namespace.as_ref().map(|it| format!("{it}/")).unwrap_or_default();
+    format!("{} of {kind} {namespace}{name} in {}", run.fault_type, run.cluster)
 }
 
 fn paused(probe: Option<ProbeKind>, by: &str, until: Option<Timestamp>, reason: &str) -> String {

@@ -6,6 +6,7 @@ use hale_model::{
     Exit, Phase, ProbeKind, Reason, Status,
     cluster::{DiagnosticsStatus, NodeCondition, PlacementCause},
     event::*,
+    spec::AlertSeverity,
     status::{
         ExitStatus, HoldStatus, NodeStatus, Overview, ProbeStatus, ReplicaStatus, TargetStatus,
         TransitionStatus, WorkloadStatus,
@@ -245,7 +246,72 @@ fn decided() -> Vec<EventData> {
             status: DiagnosticsStatus::Failed,
             error: Some("diagnostics_disabled".into()),
         }),
+        EventData::RunStarted(RunStarted { run: run(0) }),
+        EventData::RunSucceeded(RunSucceeded { run: run(0), reason: "exit 0".into(), run_seconds: 12.0 }),
+        EventData::RunFailed(RunFailed {
+            run: run(1),
+            state: RunFailure::TimedOut,
+            reason: "ended after 300s".into(),
+            exit_code: None,
+            signal: Some(9),
+            run_seconds: Some(305.0),
+        }),
+        EventData::RunAwaitingApproval(RunAwaitingApproval {
+            run: run(0),
+            until: Some(at()),
+            command: vec!["/opt/fix".into(), "web-0".into()],
+        }),
+        EventData::RunDecided(RunDecided {
+            run: run(0),
+            approved: true,
+            by: "cli".into(),
+            reason: "go on".into(),
+        }),
+        EventData::RunWouldHave(RunWouldHave {
+            run: run(0),
+            command: vec!["/opt/fix".into(), "web-0".into()],
+        }),
+        EventData::RunEscalated(RunEscalated {
+            run: run(0),
+            next: "program /opt/page".into(),
+            next_run: Some("r2".into()),
+            reason: "exit 1".into(),
+        }),
+        EventData::AlertExpired(AlertExpired {
+            run: run(0),
+            age_seconds: 601.0,
+            max_age_seconds: 600.0,
+            reason: "its turn did not come".into(),
+        }),
+        EventData::AlertDropped(AlertDropped {
+            run: run(0),
+            reason: "10 wait for eu-1 already; the oldest gave way".into(),
+        }),
+        EventData::BreakerOpened(BreakerOpened {
+            responder: "shop".into(),
+            breaker: "failure".into(),
+            reason: "3 runs failed in a row".into(),
+        }),
+        EventData::BreakerClosed(BreakerClosed {
+            responder: "shop".into(),
+            breaker: "failure".into(),
+            open_seconds: 60.0,
+            reason: "a run succeeded".into(),
+        }),
     ]
+}
+
+fn run(step: u32) -> RunFacts {
+    RunFacts {
+        responder: "shop".into(),
+        rule: "crashes".into(),
+        cluster: "eu-1".into(),
+        resource: AlertResource { kind: "Pod".into(), namespace: Some("shop".into()), name: "web-0".into() },
+        fault_type: "CrashLoop".into(),
+        alert_severity: AlertSeverity::Error,
+        alert: "a1".into(),
+        step,
+    }
 }
 
 fn deployment(to: Status) -> DeploymentChanged {

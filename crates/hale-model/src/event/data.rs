@@ -153,11 +153,45 @@ pub enum EventData {
     /// A request for diagnostics has come to its end.
     #[serde(rename = "dev.hale.diagnostics.completed")]
     DiagnosticsCompleted(DiagnosticsCompleted),
+    /// The program of a run was started.
+    #[serde(rename = "dev.hale.run.started")]
+    RunStarted(RunStarted),
+    /// A run did what it is for.
+    #[serde(rename = "dev.hale.run.succeeded")]
+    RunSucceeded(RunSucceeded),
+    /// A run did not: its program failed or ran for too long, the resource is not healthy all the same, or the
+    /// responder ended.
+    #[serde(rename = "dev.hale.run.failed")]
+    RunFailed(RunFailed),
+    /// A run waits for a person.
+    #[serde(rename = "dev.hale.run.awaiting_approval")]
+    RunAwaitingApproval(RunAwaitingApproval),
+    /// A person has approved or rejected a run.
+    #[serde(rename = "dev.hale.run.decided")]
+    RunDecided(RunDecided),
+    /// A rule that only observes: what would have run.
+    #[serde(rename = "dev.hale.run.would_have")]
+    RunWouldHave(RunWouldHave),
+    /// A run was no success: the next step of its rule is taken.
+    #[serde(rename = "dev.hale.run.escalated")]
+    RunEscalated(RunEscalated),
+    /// An alert has waited for too long and leads to nothing.
+    #[serde(rename = "dev.hale.alert.expired")]
+    AlertExpired(AlertExpired),
+    /// A queue was full: an alert was refused, or gave way to a newer one.
+    #[serde(rename = "dev.hale.alert.dropped")]
+    AlertDropped(AlertDropped),
+    /// A responder starts no runs, or takes no alerts, for a while.
+    #[serde(rename = "dev.hale.responder.breaker_opened")]
+    BreakerOpened(BreakerOpened),
+    /// It does again.
+    #[serde(rename = "dev.hale.responder.breaker_closed")]
+    BreakerClosed(BreakerClosed),
 }
 
 impl EventData {
     /// Every type of the list, in order.
-    pub const TYPES: [&'static str; 48] = [
+    pub const TYPES: [&'static str; 59] = [
         "dev.hale.replica.starting",
         "dev.hale.replica.running",
         "dev.hale.replica.ready",
@@ -206,6 +240,17 @@ impl EventData {
         "dev.hale.deployment.failing",
         "dev.hale.deployment.recovered",
         "dev.hale.diagnostics.completed",
+        "dev.hale.run.started",
+        "dev.hale.run.succeeded",
+        "dev.hale.run.failed",
+        "dev.hale.run.awaiting_approval",
+        "dev.hale.run.decided",
+        "dev.hale.run.would_have",
+        "dev.hale.run.escalated",
+        "dev.hale.alert.expired",
+        "dev.hale.alert.dropped",
+        "dev.hale.responder.breaker_opened",
+        "dev.hale.responder.breaker_closed",
     ];
 
     /// What happened and why in one line for people; who and when stand beside it.
@@ -266,6 +311,17 @@ impl EventData {
             Self::DeploymentFailing(_) => "dev.hale.deployment.failing",
             Self::DeploymentRecovered(_) => "dev.hale.deployment.recovered",
             Self::DiagnosticsCompleted(_) => "dev.hale.diagnostics.completed",
+            Self::RunStarted(_) => "dev.hale.run.started",
+            Self::RunSucceeded(_) => "dev.hale.run.succeeded",
+            Self::RunFailed(_) => "dev.hale.run.failed",
+            Self::RunAwaitingApproval(_) => "dev.hale.run.awaiting_approval",
+            Self::RunDecided(_) => "dev.hale.run.decided",
+            Self::RunWouldHave(_) => "dev.hale.run.would_have",
+            Self::RunEscalated(_) => "dev.hale.run.escalated",
+            Self::AlertExpired(_) => "dev.hale.alert.expired",
+            Self::AlertDropped(_) => "dev.hale.alert.dropped",
+            Self::BreakerOpened(_) => "dev.hale.responder.breaker_opened",
+            Self::BreakerClosed(_) => "dev.hale.responder.breaker_closed",
         }
     }
 
@@ -308,7 +364,12 @@ impl EventData {
             | Self::NodeDrained(_)
             | Self::ClusterBrakeReleased(_)
             | Self::DeploymentRecovered(_)
-            | Self::DiagnosticsCompleted(_) => Severity::Info,
+            | Self::DiagnosticsCompleted(_)
+            | Self::RunStarted(_)
+            | Self::RunSucceeded(_)
+            | Self::RunDecided(_)
+            | Self::RunWouldHave(_)
+            | Self::BreakerClosed(_) => Severity::Info,
             Self::ReplicaNotReady(_)
             | Self::ReplicaExited(_)
             | Self::ReplicaRestarting(_)
@@ -320,14 +381,20 @@ impl EventData {
             | Self::ReplicaOutOfMemory(_)
             | Self::ReplicaWarning(_)
             | Self::NodeObserverSuspect(_)
-            | Self::DeploymentDegraded(_) => Severity::Warning,
+            | Self::DeploymentDegraded(_)
+            | Self::RunAwaitingApproval(_)
+            | Self::RunEscalated(_)
+            | Self::AlertExpired(_)
+            | Self::AlertDropped(_) => Severity::Warning,
             Self::ReplicaUnhealthy(_)
             | Self::TargetProbeFailed(_)
             | Self::ReplicaUnplaceable(_)
             | Self::WorkloadRolledBack(_)
             | Self::WorkloadUpdateStalled(_)
             | Self::NodeLost(_)
-            | Self::DeploymentFailing(_) => Severity::Error,
+            | Self::DeploymentFailing(_)
+            | Self::RunFailed(_)
+            | Self::BreakerOpened(_) => Severity::Error,
             Self::ReplicaFailed(_) | Self::ReplicaStopFailed(_) | Self::ClusterBraked(_) => {
                 Severity::Critical
             }
@@ -385,7 +452,18 @@ impl EventData {
             | Self::DeploymentDegraded(_)
             | Self::DeploymentFailing(_)
             | Self::DeploymentRecovered(_)
-            | Self::DiagnosticsCompleted(_) => None,
+            | Self::DiagnosticsCompleted(_)
+            | Self::RunStarted(_)
+            | Self::RunSucceeded(_)
+            | Self::RunFailed(_)
+            | Self::RunAwaitingApproval(_)
+            | Self::RunDecided(_)
+            | Self::RunWouldHave(_)
+            | Self::RunEscalated(_)
+            | Self::AlertExpired(_)
+            | Self::AlertDropped(_)
+            | Self::BreakerOpened(_)
+            | Self::BreakerClosed(_) => None,
         }
     }
 }

@@ -8,12 +8,14 @@ mod data;
 mod kube;
 mod node;
 mod replica;
+mod run;
 
 pub use cluster::*;
 pub use data::EventData;
 pub use kube::*;
 pub use node::*;
 pub use replica::*;
+pub use run::*;
 
 pub use hale_health::RestartCause;
 use jiff::Timestamp;
@@ -52,9 +54,9 @@ impl Severity {
 pub struct NewEvent {
     /// When it happened.
     pub time: Timestamp,
-    /// Who tells it: `/nodes/local`.
+    /// Who tells it: `/nodes/local`, `/responders/shop`.
     pub source: String,
-    /// What it is about: a replica, a workload, a target, a node.
+    /// What it is about: a replica, a workload, a target, a node, a run.
     pub subject: String,
     /// What happened.
     pub data: EventData,
@@ -69,9 +71,9 @@ pub struct Event {
     #[serde(with = "decimal")]
     #[schemars(with = "String")]
     pub id: u64,
-    /// Who tells it: `/nodes/local`.
+    /// Who tells it: `/nodes/local`, `/responders/shop`.
     pub source: String,
-    /// What it is about: a replica, a workload, a target, a node.
+    /// What it is about: a replica, a workload, a target, a node, a run.
     pub subject: String,
     /// When it happened (UTC).
     pub time: Timestamp,
