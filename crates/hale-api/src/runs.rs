@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use hale_model::spec::{AlertSeverity, Autonomy};
+use hale_model::{
+    event::{AlertResource, RunFacts},
+    spec::{AlertSeverity, Autonomy},
+};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -248,6 +251,46 @@ pub struct Run {
     /// What runs, or would run: the argument vector as it is.
     #[serde(default)]
     pub command: Vec<String>,
+}
+
+impl Run {
+    /// What its events tell of it.
+    #[must_use]
+    pub fn facts(&self) -> RunFacts {
+        RunFacts {
+            responder: self.responder.clone(),
+            rule: self.rule.clone(),
+            cluster: self.cluster.clone(),
+            resource: AlertResource::from(&self.resource),
+            fault_type: self.fault_type.clone(),
+            alert_severity: self.severity,
+            alert: self.alert.clone(),
+            step: self.step,
+        }
+    }
+}
+
+impl Alert {
+    /// What events tell of it where it has led to no run: the rule that would have taken it, or none.
+    #[must_use]
+    pub fn facts(&self, responder: &str, rule: &str) -> RunFacts {
+        RunFacts {
+            responder: responder.to_owned(),
+            rule: rule.to_owned(),
+            cluster: self.cluster.clone(),
+            resource: AlertResource::from(&self.resource),
+            fault_type: self.fault_type.clone(),
+            alert_severity: self.severity,
+            alert: self.id.clone(),
+            step: 0,
+        }
+    }
+}
+
+impl From<&Resource> for AlertResource {
+    fn from(it: &Resource) -> Self {
+        Self { kind: it.kind.clone(), namespace: it.namespace.clone(), name: it.name.clone() }
+    }
 }
 
 /// The parameters of `GET /api/v1/runs`.

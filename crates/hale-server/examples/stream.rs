@@ -111,6 +111,7 @@ async fn serve(address: SocketAddr, dir: &Path, rate: f64) -> Outcome {
         probing: None,
         tokens,
         webhooks: None,
+        runs: None,
         kube: None,
         loopback: true,
         end: end.clone(),

@@ -1,18 +1,12 @@
 //! The API's parts put together, and its routes.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, HttpBody},
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-};
-use futures_util::StreamExt;
-use governor::{
-    DefaultKeyedRateLimiter, Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
 };
 use hale_api::Code;
 use hale_store::Store;
@@ -20,9 +14,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cluster, Control, Denied, Registry, TokenSet, access::Access, control::BoxFuture, host,
-    idempotency::Answers, operations::Operations, problems::Refusal, routes, stream::Stream,
-    surface::Surface, webhooks::Book,
+    Cluster, Control, Registry, Runs, TokenSet, control::BoxFuture, gate::Gate, host, operations::Operations,
+    problems::Refusal, routes, stream::Stream, surface::Surface, webhooks::Book,
 };
 
 /// Gives the metrics in the form that the scraper's `Accept` asks for: content type and text.
@@ -49,6 +42,8 @@ pub struct Parts {
     pub tokens: TokenSet,
     /// Who is told of events by webhooks; `None`: nobody can be.
     pub webhooks: Option<Book>,
+    /// The runs of a responder; `None`: none runs here.
+    pub runs: Option<Arc<dyn Runs>>,
     /// What sees to Kubernetes; `None`: nothing does.
     pub kube: Option<crate::kube::Kube>,
     /// Whether it is served on a loopback address, so that the `Host` header must name this machine (S25).
@@ -66,8 +61,6 @@ pub(crate) struct Shared {
     pub(crate) operations: Operations,
     pub(crate) stream: Stream,
     pub(crate) log_streams: Arc<tokio::sync::Semaphore>,
-    rates: DefaultKeyedRateLimiter<String>,
-    pub(crate) answers: Answers,
 }
 
 impl std::ops::Deref for Api {
@@ -77,13 +70,6 @@ impl std::ops::Deref for Api {
         &self.0
     }
 }
-
-/// How many requests of one token are answered a second, after as many as the burst; more are told to wait (S25). Far
-/// above what people, pages and scripts ask: it bounds what one that runs wild costs the others.
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(200).unwrap();
-
-/// See [`PER_SECOND`].
-const BURST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
 impl Shared {
     /// Where declarations and nodes are changed.
@@ -107,17 +93,19 @@ pub fn router(parts: Parts) -> Router {
         stream,
         operations: Operations::default(),
         log_streams: Arc::new(tokio::sync::Semaphore::new(LOG_STREAMS)),
-        rates: RateLimiter::keyed(Quota::per_second(PER_SECOND).allow_burst(BURST)),
-        answers: Answers::default(),
         parts,
     }));
-    let surface = routes::all(Surface::new(&api));
-    surface
-        .router
+    let surface = routes::all(Surface::new(&Gate::new(api.parts.tokens.clone())));
+    finished(surface.router, api.parts.loopback).with_state(api)
+}
+
+/// Routes with what is answered beside them, and what goes with every answer. `loopback`: the `Host` header must name
+/// this machine.
+pub(crate) fn finished<S: Clone + Send + Sync + 'static>(router: Router<S>, loopback: bool) -> Router<S> {
+    router
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn_with_state(api.clone(), check_host))
-        .with_state(api)
+        .layer(middleware::from_fn_with_state(loopback, check_host))
 }
 
 async fn unknown_route(request: Request) -> Refusal {
@@ -129,8 +117,8 @@ async fn unknown_method(request: Request) -> Refusal {
     Refusal::new(Code::MethodNotAllowed, detail)
 }
 
-async fn check_host(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let mut response = if api.parts.loopback && !host::is_local(&request) {
+async fn check_host(State(loopback): State<bool>, request: Request, next: Next) -> Response {
+    let mut response = if loopback && !host::is_local(&request) {
         let detail = "this address is for this machine alone: ask for localhost, 127.0.0.1 or [::1]";
         Refusal::new(Code::HostNotAllowed, detail).into_response()
     } else {
@@ -140,48 +128,4 @@ async fn check_host(State(api): State<Api>, request: Request, next: Next) -> Res
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// Lets through whoever bears a token that is taken now, of a role that may, and not too often.
-pub(crate) async fn authorize(
-    State((api, access)): State<(Api, Access)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if access == Access::Open {
-        return next.run(request).await;
-    }
-    let caller = match api.parts.tokens.caller(request.headers()) {
-        Ok(caller) => caller,
-        Err(denied) => return Refusal::new(Code::Unauthorized, denied.to_string()).into_response(),
-    };
-    if !access.allows(caller.role) {
-        let detail =
-            format!("a token of role {} can't do this; {} can", caller.role.as_str(), access.needs());
-        return Refusal::new(Code::Forbidden, detail).into_response();
-    }
-    if let Err(wait) = api.rates.check_key(&caller.token) {
-        let seconds = wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1;
-        return Refusal::too_often(seconds).into_response();
-    }
-    request.extensions_mut().insert(caller.clone());
-    let (tokens, reads) = (api.parts.tokens.clone(), request.method().is_safe());
-    let ended = async move { tokens.ended(&caller).await };
-    let mut ended = Box::pin(ended);
-    let answer = next.run(request);
-    // A question that is held long is not answered to who may not ask any more; what changes something is not broken
-    // off in the middle.
-    let response = if reads {
-        tokio::select! {
-            response = answer => response,
-            () = &mut ended => return Refusal::new(Code::Unauthorized, Denied::Unknown.to_string()).into_response(),
-        }
-    } else {
-        answer.await
-    };
-    if response.body().size_hint().exact().is_some() {
-        return response;
-    }
-    // A stream: it is cut when the token ends.
-    response.map(|body| Body::from_stream(body.into_data_stream().take_until(ended)))
 }

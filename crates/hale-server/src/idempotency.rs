@@ -24,8 +24,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::{
-    api::Api,
     auth::Caller,
+    gate::Gate,
     problems::{Refusal, read},
 };
 
@@ -70,7 +70,7 @@ struct Given {
 }
 
 /// Does a request with a key once.
-pub(crate) async fn once(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn once(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let Some(key) = request.headers().get(KEY) else { return next.run(request).await };
     let key = key.to_str().ok().filter(|it| !it.is_empty() && it.len() <= LONGEST).map(str::to_owned);
     let caller = request.extensions().get::<Caller>().cloned();
@@ -88,7 +88,7 @@ pub(crate) async fn once(State(api): State<Api>, request: Request, next: Next) -
         asked.update((part.len() as u64).to_be_bytes());
         asked.update(part);
     }
-    let slot = api.answers.slot((caller.token, key), asked.finalize().into());
+    let slot = gate.answers.slot((caller.token, key), asked.finalize().into());
     let Some(slot) = slot else {
         let detail = "this Idempotency-Key was used for another request; use a key of its own for each";
         return Refusal::new(Code::NotApplicable, detail).into_response();

@@ -13,6 +13,7 @@ pub(crate) mod nodes;
 pub(crate) mod outcomes;
 pub(crate) mod page;
 pub(crate) mod probe;
+pub(crate) mod runs;
 pub(crate) mod services;
 pub(crate) mod status;
 pub(crate) mod tokens;
@@ -47,6 +48,7 @@ pub(crate) fn all(surface: Surface) -> Surface {
     let surface = traffic(surface);
     let surface = webhooks::routes(surface);
     let surface = kube::routes(surface);
+    let surface = runs::routes(surface);
     let surface = people(surface);
     let surface = declaring(surface);
     open(surface)

@@ -15,7 +15,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
     access::Access,
-    api::{Api, authorize},
+    api::Api,
+    gate::{Gate, authorize},
     idempotency,
 };
 
@@ -142,28 +143,28 @@ impl Route {
     }
 }
 
-/// Routes with what answers them.
-pub(crate) struct Surface {
+/// Routes with what answers them, out of `S`.
+pub(crate) struct Surface<S = Api> {
     /// `None`: the routes are declared, and not answered.
-    api: Option<Api>,
-    pub(crate) router: Router<Api>,
+    gate: Option<Gate>,
+    pub(crate) router: Router<S>,
     pub(crate) routes: Vec<Route>,
 }
 
-impl Surface {
-    pub(crate) fn new(api: &Api) -> Self {
-        Self { api: Some(api.clone()), ..Self::declared() }
+impl<S: Clone + Send + Sync + 'static> Surface<S> {
+    pub(crate) fn new(gate: &Gate) -> Self {
+        Self { gate: Some(gate.clone()), ..Self::declared() }
     }
 
     /// The declarations alone.
     pub(crate) fn declared() -> Self {
-        Self { api: None, router: Router::new(), routes: Vec::new() }
+        Self { gate: None, router: Router::new(), routes: Vec::new() }
     }
 
     /// Adds a route and what answers it. Nobody gets there whom its access does not allow.
     pub(crate) fn route<H, T>(mut self, route: Route, handler: H) -> Self
     where
-        H: Handler<T, Api>,
+        H: Handler<T, S>,
         T: 'static,
     {
         let filter = match route.method {
@@ -172,12 +173,12 @@ impl Surface {
             Method::PATCH => MethodFilter::PATCH,
             _ => MethodFilter::GET,
         };
-        if let Some(api) = &self.api {
+        if let Some(gate) = &self.gate {
             let mut answered = on(filter, handler);
             if route.method == Method::POST {
-                answered = answered.layer(from_fn_with_state(api.clone(), idempotency::once));
+                answered = answered.layer(from_fn_with_state(gate.clone(), idempotency::once));
             }
-            let answered = answered.layer(from_fn_with_state((api.clone(), route.access), authorize));
+            let answered = answered.layer(from_fn_with_state((gate.clone(), route.access), authorize));
             self.router = self.router.route(route.path, answered);
         }
         self.routes.push(route);

@@ -251,6 +251,7 @@ impl Hale {
             probing: None,
             tokens: tokens.clone(),
             webhooks: None,
+            runs: None,
             kube,
             loopback: true,
             end: end.clone(),

@@ -89,6 +89,7 @@ impl Server {
             probing: None,
             tokens,
             webhooks: None,
+            runs: None,
             kube: Some(kube),
             loopback: true,
             end: end.clone(),

@@ -146,6 +146,7 @@ impl Server {
             probing: None,
             tokens,
             webhooks: Some(webhooks),
+            runs: None,
             kube: Some(kube),
             loopback: address.ip().is_loopback(),
             end: end.clone(),

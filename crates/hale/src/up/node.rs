@@ -364,6 +364,7 @@ async fn serve(
         probing,
         tokens,
         webhooks: Some(webhooks),
+        runs: None,
         kube: Some(kube),
         loopback: address.ip().is_loopback(),
         end: end.clone(),
