@@ -233,8 +233,16 @@ pub fn cpu_time(path: &Path) -> Option<Duration> {
     field(&fs::read_to_string(path.join("cpu.stat")).ok()?, "usage_usec").map(Duration::from_micros)
 }
 
+/// Makes a directory of this name for cgroups of version 2, as near to this process's own as can be; `None` where there is
+/// none to be had. It has no controllers: it keeps processes together, and limits nothing.
+#[must_use]
+pub fn base(name: &str) -> Option<PathBuf> {
+    cgroup_find::find_plain(name)
+}
+
 /// Whether something lives in a cgroup of version 2; `None` when that can't be told, false when it is gone.
-pub(crate) fn populated(path: &Path) -> Option<bool> {
+#[must_use]
+pub fn populated(path: &Path) -> Option<bool> {
     match fs::read_to_string(path.join("cgroup.events")) {
         Ok(events) => field(&events, "populated").map(|it| it != 0),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
@@ -243,7 +251,10 @@ pub(crate) fn populated(path: &Path) -> Option<bool> {
 }
 
 /// Kills all in a cgroup of version 2. A kernel before 5.14 has no `cgroup.kill`: one by one there.
-pub(crate) fn kill_tree(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// It is gone, or not ours.
+pub fn kill_tree(path: &Path) -> io::Result<()> {
     let file = path.join("cgroup.kill");
     match OpenOptions::new().write(true).open(&file) {
         Ok(mut file) => io::Write::write_all(&mut file, b"1"),
@@ -258,7 +269,7 @@ pub(crate) fn kill_tree(path: &Path) -> io::Result<()> {
 }
 
 /// Takes a cgroup and those below it away. True when none is left.
-pub(crate) fn remove_tree(path: &Path) -> bool {
+pub fn remove_tree(path: &Path) -> bool {
     let mut trees = below(path);
     trees.reverse();
     trees.iter().fold(true, |all, tree| match fs::remove_dir(tree) {
@@ -284,7 +295,11 @@ fn below(path: &Path) -> Vec<PathBuf> {
     all
 }
 
-fn make(path: &Path) -> io::Result<()> {
+/// Makes a cgroup; one that is there already is taken.
+///
+/// # Errors
+/// It can't be made.
+pub fn make(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result,

@@ -29,6 +29,13 @@ pub(crate) fn find(name: &str) -> Cgroups {
     Cgroups { v2, v2_limits, v1_memory, v1_cpu }
 }
 
+/// Makes a base directory of version 2 without controllers; see [`crate::cgroup::base`].
+pub(crate) fn find_plain(name: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    tree(&mounts, &own, None).and_then(|tree| plain_base(&tree, name))
+}
+
 /// The cgroups of another process: of version 2, and the one that accounts for its memory. Roots are none.
 pub(crate) fn of_process(pid: i32) -> (Option<PathBuf>, Option<PathBuf>) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -53,8 +60,13 @@ fn find_v2(tree: &Tree, name: &str) -> (Option<PathBuf>, bool) {
             let _ = fs::remove_dir(&base);
         }
     }
-    let base = up().map(|parent| parent.join(name)).find(|base| make(base).is_ok() && joinable(base));
-    (base, false)
+    (plain_base(tree, name), false)
+}
+
+/// The nearest place upwards where a group can be made and entered.
+fn plain_base(tree: &Tree, name: &str) -> Option<PathBuf> {
+    let up = tree.own.ancestors().take_while(|it| it.starts_with(&tree.mount));
+    up.map(|parent| parent.join(name)).find(|base| make(base).is_ok() && joinable(base))
 }
 
 /// Whether children of this group have memory and cpu, made so if need be.

@@ -23,6 +23,7 @@ mod cgroup_find;
 pub mod clock;
 mod connect;
 mod ending;
+pub mod enter;
 mod error;
 mod fork;
 mod instance;

@@ -1,10 +1,33 @@
 //! Running a program on an alert (R8, R9): a workspace of its own, a process group and, where one can be had, a cgroup of
 //! its own, an end to everything it spawned.
+//!
+//! The [`Executor`] decides nothing: it makes workspaces, runs what it is told to run, and tells how that ended. What
+//! programs write and alerts say is never trusted: nothing of it becomes an option, a path or an instruction.
+
+mod account;
+mod beneath;
+mod capture;
+mod executor;
+mod found;
+mod kin;
+mod leftovers;
+mod life;
+mod prompt;
+mod retain;
+mod start;
+mod values;
+mod workspace;
 
 use std::{path::PathBuf, time::Duration};
 
 use hale_api::runs::{Alert, Artifact, Run};
 use hale_model::spec::Program;
+
+pub use self::{
+    executor::{ExecError, ExecOptions, Executor, MARK_VARIABLE},
+    retain::Retained,
+};
+pub use hale_keeper::Stream;
 
 /// One start.
 #[derive(Debug, Clone)]
