@@ -5,7 +5,7 @@ mod kube;
 mod stream;
 mod webhooks;
 
-use std::{io, path::Path, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hale_model::status::Overview;
@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub use kube::{AgentPush, AgentStream};
-pub use stream::{EventStream, Followed, LogStream};
+pub use stream::{EventStream, Followed, LogStream, Told};
 
 /// From the request to the head of its answer; long-polls are held for less.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -146,6 +146,16 @@ impl Client {
         let (secure, authority) = take_apart(url)?;
         let tls = if secure { Some(tls.config(b"http/1.1")?) } else { None };
         Ok(Self { transport: Transport::Tcp { authority, tls }, token: token.trim().to_owned() })
+    }
+
+    /// Like [`Self::remote`], with TLS as it is set up already.
+    ///
+    /// # Errors
+    /// [`ClientError::Protocol`] when it is not such a URL.
+    pub fn remote_over(url: &str, token: &str, tls: Arc<rustls::ClientConfig>) -> Result<Self, ClientError> {
+        let (secure, authority) = take_apart(url)?;
+        let transport = Transport::Tcp { authority, tls: secure.then_some(tls) };
+        Ok(Self { transport, token: token.trim().to_owned() })
     }
 
     /// What the other side is called, in messages.

@@ -27,7 +27,7 @@ pub mod webhooks;
 pub mod wire;
 
 pub use client::{
-    AgentPush, AgentStream, Client, ClientError, Collection, EventStream, Followed, LogStream, encode,
+    AgentPush, AgentStream, Client, ClientError, Collection, EventStream, Followed, LogStream, Told, encode,
 };
 pub use hale_model as model;
 pub use hale_model::describe;

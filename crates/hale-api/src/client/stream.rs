@@ -38,6 +38,20 @@ pub enum Followed {
     Reset,
 }
 
+/// What one connection of an [`EventStream`] tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// The next event.
+    Event(Box<Event>),
+    /// An event of a kind that only a newer hale knows.
+    Unknown {
+        /// Its id.
+        id: u64,
+    },
+    /// See [`Followed::Reset`].
+    Reset,
+}
+
 impl EventStream {
     pub(super) async fn open(client: Client, query: EventQuery) -> Result<Self, ClientError> {
         let mut stream = Self {
@@ -59,32 +73,46 @@ impl EventStream {
     /// When the connection is lost and hale can't be reached for 30 s, or refuses.
     pub async fn next(&mut self) -> Result<Followed, ClientError> {
         loop {
-            while let Some(message) = self.ready.pop_front() {
-                if let Some(item) = self.take(&message)? {
-                    return Ok(item);
+            match self.next_of_connection().await? {
+                Some(Told::Event(event)) => return Ok(Followed::Event(event)),
+                Some(Told::Reset) => return Ok(Followed::Reset),
+                Some(Told::Unknown { id }) => {
+                    return Err(ClientError::Protocol(format!("event {id} is none that is known here")));
                 }
+                None => self.reconnect().await?,
             }
-            if let Some(body) = &mut self.body {
-                let frame = timeout(SILENCE, body.frame()).await;
-                if let Ok(Some(Ok(frame))) = frame {
-                    if let Some(piece) = frame.data_ref() {
-                        let fed = self.decoder.feed(piece, &mut self.messages);
-                        fed.map_err(|error| ClientError::Protocol(error.to_owned()))?;
-                        self.ready.extend(self.messages.drain(..));
-                    }
-                    continue;
-                }
-                self.body = None;
-            }
-            self.reconnect().await?;
         }
     }
 
-    fn take(&mut self, message: &sse::Message) -> Result<Option<Followed>, ClientError> {
+    /// Like [`Self::next`], of this connection alone: `None` once it is lost. For those who have waits of their own.
+    ///
+    /// # Errors
+    /// What is told makes no sense.
+    pub async fn next_of_connection(&mut self) -> Result<Option<Told>, ClientError> {
+        loop {
+            while let Some(message) = self.ready.pop_front() {
+                if let Some(item) = self.take(&message)? {
+                    return Ok(Some(item));
+                }
+            }
+            let Some(body) = &mut self.body else { return Ok(None) };
+            if let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
+                if let Some(piece) = frame.data_ref() {
+                    let fed = self.decoder.feed(piece, &mut self.messages);
+                    fed.map_err(|error| ClientError::Protocol(error.to_owned()))?;
+                    self.ready.extend(self.messages.drain(..));
+                }
+            } else {
+                self.body = None;
+            }
+        }
+    }
+
+    fn take(&mut self, message: &sse::Message) -> Result<Option<Told>, ClientError> {
         match message.event.as_str() {
             "reset" => {
                 self.last = Some(0);
-                Ok(Some(Followed::Reset))
+                Ok(Some(Told::Reset))
             }
             // Where the stream stands, told once at its beginning: what happens before the first event is not lost
             // to a reconnection.
@@ -93,10 +121,16 @@ impl EventStream {
                 Ok(None)
             }
             _ => {
-                let event: Event = serde_json::from_str(&message.data)
-                    .map_err(|error| ClientError::Protocol(format!("an event that is none: {error}")))?;
+                let event: Event = match serde_json::from_str(&message.data) {
+                    Ok(event) => event,
+                    Err(error) => {
+                        return unknown(&message.data)
+                            .map(Some)
+                            .ok_or_else(|| ClientError::Protocol(format!("an event that is none: {error}")));
+                    }
+                };
                 self.last = Some(event.id);
-                Ok(Some(Followed::Event(Box::new(event))))
+                Ok(Some(Told::Event(Box::new(event))))
             }
         }
     }
@@ -126,6 +160,13 @@ impl EventStream {
             }
         }
     }
+}
+
+/// An event of a kind that is not known here: it has a number and a type of ours at least.
+fn unknown(data: &str) -> Option<Told> {
+    let value: serde_json::Value = serde_json::from_str(data).ok()?;
+    let _ours = value.get("type")?.as_str()?.strip_prefix("dev.hale.")?;
+    Some(Told::Unknown { id: value.get("id")?.as_str()?.parse().ok()? })
 }
 
 /// Log lines.
