@@ -2,6 +2,7 @@
 
 mod admin;
 mod kube;
+mod runs;
 mod stream;
 mod webhooks;
 

@@ -340,6 +340,9 @@ pub struct RunDetail {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunDecision {
+    /// Who says so, where a token stands for several; goes on record beside the token's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Why; goes on record.
     pub reason: String,
 }

@@ -6,10 +6,16 @@ const $ = (id) => document.getElementById(id);
 const worst = { failing: 0, degraded: 1, unknown: 2, healthy: 3 };
 const MAX_EVENTS = 60;
 const STRIP = 60;
+const MAX_RUNS = 20;
+const runColour = {
+  succeeded: "healthy", failed: "failing", timed_out: "failing", ineffective: "failing", interrupted: "failing",
+  awaiting_approval: "degraded", expired: "degraded", dropped: "degraded",
+};
 
 let token = null;
 let overview = null;
 let histories = new Map();
+let runs = [];
 let drawing = 0;
 
 function element(tag, attributes = {}, ...children) {
@@ -69,7 +75,7 @@ function forget() {
 }
 
 function login(error) {
-  for (const id of ["workloads", "targets", "events"]) $(id).hidden = true;
+  for (const id of ["workloads", "targets", "runs", "events"]) $(id).hidden = true;
   $("overall").replaceChildren();
   $("link").textContent = "";
   $("login").hidden = false;
@@ -148,6 +154,8 @@ function soon(draw) {
 async function refresh() {
   overview = await get("/api/v1/status");
   draw();
+  runs = await newestRuns();
+  drawRuns();
   // Probe histories of what is not well first, and of not too many.
   const names = [];
   for (const workload of sorted(overview.workloads)) for (const replica of workload.replicas) names.push(replica.name);
@@ -156,6 +164,13 @@ async function refresh() {
     names.slice(0, 40).map(async (name) => [name, (await get(`/api/v1/outcomes/${encodeURIComponent(name)}`)).probes]));
   histories = new Map(answers.filter((it) => it.status === "fulfilled").map((it) => it.value));
   draw();
+}
+
+// Those that wait for a person first, however old, then the newest.
+async function newestRuns() {
+  const [waiting, newest] = await Promise.all(
+    [`state=awaiting_approval&limit=${MAX_RUNS}`, `limit=${MAX_RUNS}`].map((query) => get(`/api/v1/runs?${query}`)));
+  return [...waiting.runs, ...newest.runs.filter((run) => run.state !== "awaiting_approval")];
 }
 
 setInterval(() => { if (token && overview && !document.hidden) refresh().catch(() => {}); }, 3000);
@@ -236,6 +251,49 @@ function drawTarget(target) {
     strips(target.name));
 }
 
+function resource({ kind, namespace, name }) {
+  return `${kind} ${namespace ? `${namespace}/` : ""}${name}`;
+}
+
+function drawRuns() {
+  $("runs").hidden = runs.length === 0;
+  replace($("run-list"), runs.length ? [element("div", { class: "card" }, ...runs.map(drawRun))] : []);
+}
+
+function drawRun(run) {
+  const button = (text, verb, click) => element("button", { type: "button", "data-key": `runs/${run.id}/${verb}`, "aria-label": `${text} ${run.id}`, onclick: click }, text);
+  const waits = run.state === "awaiting_approval";
+  const decisions = waits ? [button("Approve", "approve", () => confirmRun("approve", run)), button("Reject", "reject", () => confirmRun("reject", run))] : [];
+  const step = run.step ? ` step ${run.step}` : "";
+  const left = waits && run.approve_until ? `expires in ${ago(Date.now(), Date.parse(run.approve_until))}` : "";
+  const lines = [`${run.fault_type} in ${run.cluster}, rule ${run.rule}${step}`, run.reason, left].filter(Boolean);
+  return element("div", { class: "target" },
+    element("span", { class: "name" }, resource(run.resource)),
+    element("span", { class: `status ${runColour[run.state] || "unknown"}` }, run.state.replaceAll("_", " ")),
+    element("span", { class: "dim since" }, `${ago(Date.parse(run.queued_at), Date.now())} ago`),
+    element("span", { class: "why" }, ...lines.map((line) => element("span", { class: "line" }, line))),
+    element("span", { class: "row buttons" }, ...decisions, button("Show", "show", () => showRun(run.id))));
+}
+
+async function showRun(id) {
+  try {
+    const { run, alert, stdout, stderr } = await get(`/api/v1/runs/${encodeURIComponent(id)}`);
+    const exit = run.signal ? `signal ${run.signal}` : run.exit_code === undefined ? "" : `exit status ${run.exit_code}`;
+    const times = [["accepted", run.queued_at], ["started", run.started_at], [`ended${exit && `, ${exit}`}`, run.ended_at], [run.state.replaceAll("_", " "), run.finished_at]];
+    const text = (name, content) => (content ? [element("h3", {}, name), element("pre", { tabindex: 0 }, content)] : []);
+    open(`Run ${id}`, [
+      element("p", {}, `${run.fault_type} of ${resource(run.resource)} in ${run.cluster}`, run.reason ? `: ${run.reason}` : ""),
+      run.decided_by ? element("p", { class: "dim" }, `decided by ${run.decided_by}`) : "",
+      alert?.message ? element("p", {}, alert.message) : "",
+      element("ol", {}, ...times.filter(([, at]) => at).map(([word, at]) => element("li", {},
+        element("time", { class: "dim", datetime: at, title: at }, clock(at)), element("span", {}, word)))),
+      ...text("Command", run.command.join(" ")), ...text("Standard output, its end", stdout), ...text("Standard error, its end", stderr),
+    ].filter(Boolean), []);
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
 function strips(name) {
   const probes = histories.get(name) || [];
   return element("div", { class: "strips" }, ...probes.map((probe) => {
@@ -275,6 +333,7 @@ function drawEvents(events) {
 
 function what({ data }) {
   const parts = [];
+  if (data.fault_type && data.resource) parts.push(`${data.fault_type} of ${resource(data.resource)} in ${data.cluster}`);
   if (data.exit) parts.push(data.exit.oom ? "out of memory" : data.exit.signal ? `signal ${data.exit.signal}` : `exit ${data.exit.code}`);
   if (data.hold) parts.push(`${data.action} held by ${data.hold.by}: ${data.hold.reason}`);
   if (data.probe_reason && data.probe) parts.push(`${data.probe} ${data.probe_reason} ${data.consecutive_failures}/${data.failure_threshold}`);
@@ -320,6 +379,21 @@ function confirm(verb, collection, name) {
     act(verb, collection, name, request);
   } }, verb === "restart" ? "Restart" : "Pause");
   open(`${verb === "restart" ? "Restart" : "Pause"} ${name}?`, body, [go]);
+}
+
+function confirmRun(verb, run) {
+  const reason = element("input", { id: "reason", type: "text", maxlength: 500 });
+  const word = verb === "approve" ? "Approve" : "Reject";
+  const body = [
+    element("p", {}, `${run.fault_type} of ${resource(run.resource)} in ${run.cluster}`),
+    element("pre", { tabindex: 0 }, run.command.join(" ")),
+    element("label", { for: "reason" }, "Why (kept on record)", reason),
+  ];
+  const go = element("button", { type: "button", class: "go", onclick: () => {
+    $("dialog").close();
+    act(verb, "runs", run.id, reason.value ? { by: "page", reason: reason.value } : { by: "page" });
+  } }, word);
+  open(`${word} this run?`, body, [go]);
 }
 
 async function act(verb, collection, name, request) {

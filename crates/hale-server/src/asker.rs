@@ -40,6 +40,14 @@ impl Asker {
         &self.caller.name
     }
 
+    /// The name of who asks for a person who is named along: `ann via cli`.
+    pub(crate) fn name_for(&self, person: Option<&str>) -> String {
+        match person.map(str::trim) {
+            Some(person) if !person.is_empty() => format!("{person} via {}", self.name()),
+            _ => self.name().to_owned(),
+        }
+    }
+
     /// Where the other end of the connection is.
     pub(crate) fn from(&self) -> &str {
         &self.from

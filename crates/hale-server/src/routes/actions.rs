@@ -28,7 +28,7 @@ use crate::{
 const LONGEST_PAUSE: f64 = 366.0 * 24.0 * 3600.0;
 
 /// The longest name or reason of a person, in bytes.
-const LONGEST_TEXT: usize = 1024;
+pub(super) const LONGEST_TEXT: usize = 1024;
 
 /// How long a question after an operation is held when nothing changes.
 const HOLD: Duration = Duration::from_secs(20);
@@ -102,10 +102,7 @@ fn order(on: Subject, verb: Verb, asker: &Asker, asked: &ActionRequest) -> Answe
         Some(_) => return Err(bad("for_seconds is above 0 and at most a year".to_owned())),
         None => None,
     };
-    let by = match asked.by.as_deref().map(str::trim) {
-        Some(person) if !person.is_empty() => format!("{person} via {}", asker.name()),
-        _ => asker.name().to_owned(),
-    };
+    let by = asker.name_for(asked.by.as_deref());
     let from = asker.from().to_owned();
     Ok(Order {
         on,

@@ -11,6 +11,7 @@ use hale_api::{
 use hale_store::cluster::{Change, Write};
 use http::Uri;
 
+use super::actions::LONGEST_TEXT;
 use crate::{
     access::Access,
     asker::Asker,
@@ -21,9 +22,6 @@ use crate::{
 
 /// The most runs of a page.
 const MOST: u32 = 1000;
-
-/// The longest reason of a person, in bytes.
-const LONGEST_REASON: usize = 1024;
 
 /// What can be said of a run that waits for a person.
 const VERBS: [&str; 2] = ["approve", "reject"];
@@ -115,17 +113,20 @@ async fn decide(
     }
     let asker = Asker::of(request.extensions())?;
     let asked: RunDecision = json(request).await?;
-    let reason = asked.reason.trim();
-    if reason.len() > LONGEST_REASON {
-        return Err(Refusal::new(Code::BadRequest, format!("reason is at most {LONGEST_REASON} bytes")));
+    let (by, reason) = (asker.name_for(asked.by.as_deref()), asked.reason.trim());
+    if [&asked.by.as_deref().unwrap_or_default(), &reason].iter().any(|it| it.len() > LONGEST_TEXT) {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            format!("by and reason are at most {LONGEST_TEXT} bytes"),
+        ));
     }
     let runs = desk.runs.as_ref();
     let runs = runs.ok_or_else(|| Refusal::new(Code::NotApplicable, "no responder runs here"))?;
     if runs.run(&id).await?.is_none() {
         return Err(unknown(&id));
     }
-    record(&desk, &asker, &verb, &id, reason).await?;
-    let decided = runs.decide(&id, verb == "approve", asker.name(), reason).await;
+    record(&desk, &asker, &by, &verb, &id, reason).await?;
+    let decided = runs.decide(&id, verb == "approve", &by, reason).await;
     decided.map(Json).map_err(|error| match error {
         RunsError::NotFound => unknown(&id),
         other => other.into(),
@@ -133,10 +134,10 @@ async fn decide(
 }
 
 /// Puts a decision on record, before it is given on: what can't be recorded is not done.
-async fn record(desk: &Desk, asker: &Asker, verb: &str, id: &str, reason: &str) -> Answer<()> {
+async fn record(desk: &Desk, asker: &Asker, by: &str, verb: &str, id: &str, reason: &str) -> Answer<()> {
     let detail = if reason.is_empty() { Vec::new() } else { vec![reason.to_owned()] };
     // It is logged in any case.
-    let record = asker.audit(asker.name(), verb, format!("runs/{id}"), detail);
+    let record = asker.audit(by, verb, format!("runs/{id}"), detail);
     if let Some(store) = &desk.record {
         let changes = vec![Change::Audit(Box::new(record))];
         store.write(Write { changes, guards: Vec::new() }).await?;

@@ -16,7 +16,7 @@ use hale_model::{
     status::{NodeStatus, Overview, ReplicaStatus, TargetStatus, TransitionStatus, WorkloadStatus},
 };
 use hale_server::{
-    Cluster, Control, Limits, Listeners, Parts, Registry, TokenSet, cluster,
+    Cluster, Control, Limits, Listeners, Parts, Registry, Runs, TokenSet, cluster,
     control::{BoxFuture, LogStream, Order, OrderError, Subject},
 };
 use hale_store::{Options, Store};
@@ -211,14 +211,26 @@ impl Hale {
     /// With a real cluster behind it, of this server alone and no nodes.
     pub(crate) async fn start_cluster() -> Self {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::start_as(tempfile::tempdir().unwrap(), tcp, Limits::default(), true).await
+        Self::start_as(tempfile::tempdir().unwrap(), tcp, Limits::default(), true, None).await
+    }
+
+    /// With a responder beside it.
+    pub(crate) async fn start_responder(runs: Arc<dyn Runs>) -> Self {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_as(tempfile::tempdir().unwrap(), tcp, Limits::default(), false, Some(runs)).await
     }
 
     pub(crate) async fn start_in(dir: TempDir, tcp: TcpListener, limits: Limits) -> Self {
-        Self::start_as(dir, tcp, limits, false).await
+        Self::start_as(dir, tcp, limits, false, None).await
     }
 
-    async fn start_as(dir: TempDir, tcp: TcpListener, limits: Limits, clustered: bool) -> Self {
+    async fn start_as(
+        dir: TempDir,
+        tcp: TcpListener,
+        limits: Limits,
+        clustered: bool,
+        runs: Option<Arc<dyn Runs>>,
+    ) -> Self {
         std::fs::write(dir.path().join(TOKEN_FILE), TOKEN).unwrap();
         let store = Store::open(&dir.path().join("hale.db"), Options::default()).await.unwrap();
         let node = Arc::new(node(store.clone()));
@@ -251,7 +263,7 @@ impl Hale {
             probing: None,
             tokens: tokens.clone(),
             webhooks: None,
-            runs: None,
+            runs,
             kube,
             loopback: true,
             end: end.clone(),
@@ -266,6 +278,10 @@ impl Hale {
     /// The API itself, to serve it elsewhere, too.
     pub(crate) fn router(&self) -> axum::Router {
         self.router.clone()
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        self.cluster.as_ref().unwrap()
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -10,6 +10,7 @@ mod hale;
 mod logs;
 mod outside;
 mod roles;
+mod runs;
 mod stream;
 mod tls;
 mod tokens;
