@@ -3,6 +3,7 @@
 mod admin;
 mod alone;
 mod kube;
+mod runs;
 mod stack;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -15,6 +16,7 @@ use crate::{remote::webhook::WebhookArgs, telemetry::TelemetryArgs};
 pub(crate) use admin::*;
 pub(crate) use alone::*;
 pub(crate) use kube::*;
+pub(crate) use runs::*;
 pub(crate) use stack::*;
 
 /// Keeps what you run healthy, and shows it.
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     Pause(PauseArgs),
     /// Ends a pause.
     Resume(ResumeArgs),
+    /// Lists what a responder has run and is about to, the newest first (the one list that is not by name), shows one,
+    /// and says yes or no to one that waits for a person.
+    Runs(Box<RunsArgs>),
     /// Delivers events to addresses of yours.
     Webhook(WebhookArgs),
     /// Declares what the files declare on a server: created, updated, or unchanged.

@@ -56,6 +56,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Start(args) => remote::act::run(Verb::Start, args),
         Command::Pause(args) => remote::act::pause(args),
         Command::Resume(args) => remote::act::resume(args),
+        Command::Runs(args) => remote::runs::run(args),
         Command::Webhook(args) => remote::webhook::run(args),
         Command::Apply(args) => remote::declare::apply(args),
         Command::Get(args) => remote::get::run(args),

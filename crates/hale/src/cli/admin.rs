@@ -38,7 +38,7 @@ pub(crate) struct ScaleArgs {
 }
 
 /// What `get` shows.
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 14] = [
     "workloads",
     "replicas",
     "targets",
@@ -50,6 +50,7 @@ const SHOWN: [&str; 13] = [
     "diagnostics",
     "tokens",
     "webhooks",
+    "runs",
     "events",
     "audit",
 ];
@@ -62,7 +63,7 @@ const DELETED: [&str; 8] =
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Workloads, replicas, targets, nodes, services, stacks, deployments, agents (of clusters), diagnostics, tokens,
-    /// webhooks, events or audit.
+    /// webhooks, runs (of a responder), events or audit.
     #[arg(value_parser = parse_shown)]
     pub(crate) kind: String,
     /// One of them [default: all]. Deployments: a stack's, or one by its id.

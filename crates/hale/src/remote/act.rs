@@ -71,10 +71,13 @@ async fn ask(client: &Client, name: &str, verb: Verb, request: &ActionRequest) -
 }
 
 /// Who asks: the user at this end, as far as the environment says.
-fn asked() -> ActionRequest {
+pub(super) fn user() -> String {
     let name = ["USER", "LOGNAME"].iter().find_map(|it| std::env::var(it).ok()).filter(|it| !it.is_empty());
-    let by = name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
-    ActionRequest { by: Some(by), ..ActionRequest::default() }
+    name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+fn asked() -> ActionRequest {
+    ActionRequest { by: Some(user()), ..ActionRequest::default() }
 }
 
 fn said(reason: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    block, client, diagnose, events,
+    block, client, diagnose, events, runs,
     status::ago,
     table::{Cell, Table},
 };
@@ -39,6 +39,7 @@ pub(super) async fn list(
     match kind {
         "events" => return show_events(client, name, format).await,
         "audit" => return show_audit(client, name, format).await,
+        "runs" => return runs::get(client, name, format).await,
         _ => {}
     }
     let path = format!("/api/v1/{kind}");

@@ -10,6 +10,7 @@ pub(crate) mod get;
 mod history;
 pub(crate) mod logs;
 pub(crate) mod node;
+pub(crate) mod runs;
 pub(crate) mod stack;
 pub(crate) mod stacks;
 pub(crate) mod status;

@@ -39,6 +39,11 @@ pub(crate) fn weighed(text: impl Into<String>, severity: Severity) -> Cell {
     Cell { text: text.into(), style: of_severity(severity) }
 }
 
+/// Text in a style of its own.
+pub(crate) fn styled(text: impl Into<String>, style: Style) -> Cell {
+    Cell { text: text.into(), style }
+}
+
 /// The colour of a status.
 pub(crate) fn of_status(status: Status) -> Style {
     match status {
