@@ -213,7 +213,8 @@ pub struct Run {
     /// Alerts that share its outcome, beside its own.
     #[serde(default)]
     pub duplicates: u32,
-    /// When its alert was accepted.
+    /// When it was queued: when its alert was accepted; of one that a person said yes to, when they did; of a step of an
+    /// escalation, when the run before it came to its end.
     pub queued_at: Timestamp,
     /// Until when a person may say yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,52 @@
 //! Every decision about alerts and runs (R4–R7, R10–R12): pure. What happened and the time go in, what is to be done
 //! comes out; the same inputs give the same outputs.
+//!
+//! ```text
+//!                 ┌─ invalid, filtered, duplicate, refused
+//! heard ─► rule ──┼─ observe ─► observed
+//!                 ├─ approve ─► awaiting approval ─┬─ no ─► rejected      too late ─► expired
+//!                 │                                ▼ yes
+//!                 └─ act ─────────────────────► queued ──► dropped, expired
+//!                                                  │ next
+//!                    failed, timed out, ◄── ended ─┴ running ──► succeeded
+//!                    interrupted                       │            ▲ recovered
+//!                                                      └► recovering┴─► ineffective
+//!     failed, timed out, ineffective ─► the next step of the escalation, as a run of its own
+//! ```
+//!
+//! What the rules leave open is settled so:
+//!
+//! * **Duplicates.** A run that is not final claims its resource: every alert on it that a rule wants is attached to the
+//!   run, whatever its kind of fault. Afterwards the fingerprint's window, counted from the alert that was accepted,
+//!   attaches to the last run of its escalation. What never had a chance (dropped, rejected, expired, interrupted) is
+//!   forgotten, so that the next alert gets a run.
+//! * **A full queue** makes its own oldest give way. Where all queues together are full, the oldest of the longest does,
+//!   so that a busy cluster never takes a quiet one's place; between queues of the same length the newcomer's own, when
+//!   something waits in it.
+//! * **The failure breaker** counts what rules' own programs came to: failed, timed out, and ineffective too, since a
+//!   program that ends well and mends nothing is not to be run on and on. Interrupted runs say nothing. Steps of an
+//!   escalation neither open nor close it: a pager that works does not mean that runs do. While a probe is out no
+//!   other is let through, for as long as the probe may take to recover.
+//! * **Escalations** wait in a lane of their own that is served before the queues: neither breaker nor budget hold
+//!   them back, since people must be told. Programs among them keep to `maxConcurrentRuns` and `maxPerCluster`; webhooks
+//!   need no worker. They are durable, and expire as everything that waits does. The artifact is asked of the rule's own
+//!   program only; the health signal of every program.
+//! * **The health signal** counts from the moment it is heard: while the program still runs it is remembered until the
+//!   program ends, unless another alert on that resource comes meanwhile.
+//! * **A restart** interrupts what ran, watches again what recovered, for the time that is left, and keeps what waited.
+//!   The breaker stands as recent runs left it, and so do budgets. A wall clock that was put back makes nothing older.
+
+mod approvals;
+mod breakers;
+mod budget;
+mod endings;
+mod intake;
+mod next;
+mod queues;
+mod restore;
+mod rules;
+mod seen;
+mod state;
 
 use std::time::Duration;
 
@@ -7,6 +54,11 @@ use hale_api::runs::{Alert, AlertRecord, Run};
 use hale_health::Time;
 use hale_model::spec::{AlertSeverity, Program, Remote, SuccessWhen};
 use jiff::Timestamp;
+
+pub use self::{
+    approvals::DecideError,
+    state::{Desk, DeskSettings},
+};
 
 /// What time it is, by both clocks: decisions are made by the first, records by the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
