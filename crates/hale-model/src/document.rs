@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    file::{self, Declared, FileError},
+    file::{self, Declared, FileError, Responders},
     spec::{Target, Workload},
 };
 
@@ -69,7 +69,7 @@ impl Document {
 /// Every feature that this release knows, as [`Document::features`] names them: what its agent registers (S7).
 #[must_use]
 pub fn known_features() -> BTreeSet<String> {
-    let schema = file::schema();
+    let schema = file::schema_of_documents();
     let mut features = BTreeSet::from(["apiVersion".to_owned(), "kind".to_owned()]);
     add_known("", &schema, &schema, &mut features);
     features
@@ -124,9 +124,17 @@ fn add_features(path: &str, value: &serde_json::Value, features: &mut BTreeSet<S
 /// What they refer to may be elsewhere (on a server): [`together`] checks that.
 ///
 /// # Errors
-/// As [`file::read_files`].
+/// As [`file::read_files`]; a `Responder`, which no server keeps, is one.
 pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Document>, Vec<FileError>> {
-    file::read_documents(paths)
+    file::read_documents(paths, Responders::Refused)
+}
+
+/// As [`read`], for files that may hold responders beside: no document is made of those.
+///
+/// # Errors
+/// As [`file::read_files`].
+pub fn read_beside<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Document>, Vec<FileError>> {
+    file::read_documents(paths, Responders::Taken)
 }
 
 /// The documents of a text, as [`read`].

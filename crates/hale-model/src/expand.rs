@@ -1,5 +1,7 @@
 //! `$(NAME)` in commands, by the rules of Kubernetes.
 
+use std::cell::RefCell;
+
 /// Puts values in for `$(NAME)`.
 ///
 /// A name that `value_of` does not know stays as it is written; `$$` is a dollar sign, so `$$(NAME)` is the text
@@ -32,9 +34,25 @@ pub fn expand<V: AsRef<str>>(text: &str, value_of: impl Fn(&str) -> Option<V>) -
     out
 }
 
+/// The names in a text that [`expand`] would ask for, in its order.
+#[must_use]
+pub fn names_in(text: &str) -> Vec<String> {
+    let names = RefCell::new(Vec::new());
+    let _ = expand(text, |name| {
+        names.borrow_mut().push(name.to_owned());
+        None::<&str>
+    });
+    names.into_inner()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::expand;
+    use super::{expand, names_in};
+
+    #[test]
+    fn escaped_and_unfinished_names_are_none() {
+        assert_eq!(names_in("$(A) $$(B) $$$(C)$(D e) $(E"), ["A", "C", "D e"]);
+    }
 
     #[test]
     fn names_are_put_in_and_dollars_escape() {

@@ -17,6 +17,6 @@ pub mod spec;
 pub mod status;
 pub mod trace;
 
-pub use expand::expand;
+pub use expand::{expand, names_in};
 pub use hale_health::series;
 pub use hale_health::{Exit, Generation, Incarnation, Phase, ProbeKind, Reason, Status};

@@ -152,7 +152,8 @@ pub(super) fn label(at: &At<Text>, what: &str, cx: &Cx<'_>) -> String {
     text
 }
 
-fn name(field: Field<Text>, whole: Span, of: &str, cx: &Cx<'_>) -> (String, Span) {
+/// The name that every document has.
+pub(super) fn name(field: Field<Text>, whole: Span, of: &str, cx: &Cx<'_>) -> (String, Span) {
     match field {
         Field::Set(at) => (label(&at, "name", cx), at.span),
         Field::Bad => (String::new(), whole),
@@ -351,7 +352,7 @@ fn service(raw: At<RawService>, workload: &str, ports: &[Port], cx: &Cx<'_>) -> 
     Some(Service {
         name,
         port,
-        listen: raw.listen.set().and_then(|at| listen(&at, cx)),
+        listen: raw.listen.set().and_then(|at| listen(&at, "service.listen", cx)),
         protocol: Protocol::Http,
         balance: match raw.balance.value() {
             Some(RawBalance::RoundRobin) => Balance::RoundRobin,
@@ -390,7 +391,8 @@ fn service_port(field: &Field<Text>, whole: Span, ports: &[Port], cx: &Cx<'_>) -
     }
 }
 
-fn listen(at: &At<Text>, cx: &Cx<'_>) -> Option<SocketAddr> {
+/// An address to listen on.
+pub(super) fn listen(at: &At<Text>, what: &str, cx: &Cx<'_>) -> Option<SocketAddr> {
     let text = &at.value.0;
     let whole = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -400,7 +402,7 @@ fn listen(at: &At<Text>, cx: &Cx<'_>) -> Option<SocketAddr> {
     if parsed.is_none() {
         let found = super::de::shorten(text);
         cx.note(
-            invalid(at.span, format!("service.listen: expected an address and a port, found `{found}`"))
+            invalid(at.span, format!("{what}: expected an address and a port, found `{found}`"))
                 .help("for example 127.0.0.1:8080, 0.0.0.0:80 or [::1]:8080"),
         );
     }

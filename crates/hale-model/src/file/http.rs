@@ -239,15 +239,19 @@ fn body(at: At<Text>, what: &str, cx: &Cx<'_>) -> Option<BodyMatch> {
     }
 }
 
+/// Whether it is a JSON pointer (RFC 6901); the empty one means the whole.
+pub(super) fn is_pointer(text: &str) -> bool {
+    let rooted = text.is_empty() || text.starts_with('/');
+    rooted && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))
+}
+
 fn pointers(
     at: At<std::collections::BTreeMap<String, serde_json::Value>>,
     what: &str,
     cx: &Cx<'_>,
 ) -> Vec<(String, serde_json::Value)> {
     for pointer in at.value.keys() {
-        let rooted = pointer.is_empty() || pointer.starts_with('/');
-        let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-        if !rooted || !escapes {
+        if !is_pointer(pointer) {
             cx.note(
                 invalid(at.span, format!("{what}expectedJson: `{}` is not a JSON pointer", shorten(pointer)))
                     .help("it begins with a slash: /status or /checks/0/ok; ~ is written ~0 and / is ~1"),

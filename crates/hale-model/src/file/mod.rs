@@ -16,7 +16,9 @@ mod process;
 mod raw;
 mod raw_container;
 mod raw_probe;
+mod raw_responder;
 mod raw_target;
+mod responder;
 mod restart;
 mod scalar;
 mod schema;
@@ -40,6 +42,7 @@ pub(crate) use http::host_and_port;
 pub use http::{parse_statuses, parse_url};
 pub use scalar::parse_duration;
 pub use schema::schema;
+pub(crate) use schema::schema_of_documents;
 pub use signal::signal_name;
 pub use tree::{Key, Kind, Node, read_tree};
 
@@ -52,7 +55,7 @@ use self::{
 };
 use crate::{
     document::Document,
-    spec::{Target, Workload},
+    spec::{Responder, Target, Workload},
 };
 
 /// The most bytes of one file (N2).
@@ -62,6 +65,16 @@ pub const MAX_DOCUMENTS: usize = 100_000;
 /// More mistakes of one file than this are not told: the first ones explain the rest.
 const MAX_ERRORS: usize = 100;
 
+/// What is done with responders among documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Responders {
+    /// They are read like the rest; no document is made of them.
+    #[default]
+    Taken,
+    /// They are a mistake: documents are for a server, which has none.
+    Refused,
+}
+
 /// What files declare.
 #[derive(Debug, Clone, Default)]
 pub struct Declared {
@@ -69,6 +82,8 @@ pub struct Declared {
     pub workloads: Vec<Arc<Workload>>,
     /// In the order of the files.
     pub targets: Vec<Arc<Target>>,
+    /// In the order of the files.
+    pub responders: Vec<Arc<Responder>>,
 }
 
 impl Declared {
@@ -120,9 +135,12 @@ pub fn read_bytes(name: &str, dir: &Path, bytes: &[u8]) -> Result<Declared, Vec<
     finish(all, errors)
 }
 
-/// As [`crate::document::read`].
-pub(crate) fn read_documents<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Document>, Vec<FileError>> {
-    let mut all = Gathered::open();
+/// As [`crate::document::read`], or [`crate::document::read_beside`].
+pub(crate) fn read_documents<P: AsRef<Path>>(
+    paths: &[P],
+    responders: Responders,
+) -> Result<Vec<Document>, Vec<FileError>> {
+    let mut all = Gathered::open(responders);
     let mut errors = Vec::new();
     for path in paths {
         let path = path.as_ref();
@@ -140,7 +158,7 @@ pub(crate) fn read_documents_str(
     dir: &Path,
     text: &str,
 ) -> Result<Vec<Document>, Vec<FileError>> {
-    let mut all = Gathered::open();
+    let mut all = Gathered::open(Responders::Refused);
     let mut errors = Vec::new();
     read_text(Path::new(name), dir, text.to_owned(), &mut all, &mut errors);
     finish_documents(all, errors)
@@ -148,7 +166,7 @@ pub(crate) fn read_documents_str(
 
 /// Reads one document that may refer to names that are elsewhere.
 pub(crate) fn read_alone(name: &str, dir: &Path, text: &str) -> Result<Declared, Vec<FileError>> {
-    let mut all = Gathered::open();
+    let mut all = Gathered::open(Responders::Refused);
     let mut errors = Vec::new();
     read_text(Path::new(name), dir, text.to_owned(), &mut all, &mut errors);
     finish(all, errors)
@@ -269,7 +287,7 @@ fn read_text(path: &Path, dir: &Path, text: String, all: &mut Gathered, errors: 
         let message = format!("{}: nothing is declared in it", path.display());
         errors.push(
             FileError::whole(path.to_path_buf(), Code::Empty, message)
-                .help("a document begins with kind: Workload or kind: Target"),
+                .help("a document begins with kind: Workload, kind: Target or kind: Responder"),
         );
     }
     problems.truncate(MAX_ERRORS);
@@ -284,7 +302,7 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
             Problem::new(
                 node.span,
                 Code::WrongType,
-                "expected a mapping that begins with kind: Workload or kind: Target",
+                "expected a mapping that begins with kind: Workload, kind: Target or kind: Responder",
             )
             .help("a document is written as `field: value` lines"),
         );
@@ -293,7 +311,7 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
     let Some(kind) = node.get("kind") else {
         cx.note(
             Problem::new(node.span, Code::MissingField, "kind: missing")
-                .help("add kind: Workload or kind: Target at the top of the document"),
+                .help("add kind: Workload, kind: Target or kind: Responder at the top of the document"),
         );
         return;
     };
@@ -318,19 +336,21 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
                 all.targets.push((file, placed));
             }
         }
-        "Responder" => cx.note(
-            Problem::new(
-                kind.span,
-                Code::NotSupported,
-                "kind: Responder is not supported by this build of hale",
-            )
-            .help("Workload and Target are"),
+        "Responder" if all.refuses_responders() => cx.note(
+            Problem::new(kind.span, Code::Conflict, "kind: a Responder is not declared to a server")
+                .help("it is run from its file, by `hale responder` or `hale up`"),
         ),
+        "Responder" => {
+            if let Some(raw) = de::read(node, cx) {
+                all.responders
+                    .push((file, responder::responder(raw, node.span, digest::of(node, cx.dir), cx)));
+            }
+        }
         other => {
             let found = de::shorten(other);
-            let message = match suggest(other, ["Workload", "Target"]) {
+            let message = match suggest(other, ["Workload", "Target", "Responder"]) {
                 Some(meant) => format!("kind: there is no {found}, did you mean {meant}?"),
-                None => format!("kind: expected Workload or Target, found `{found}`"),
+                None => format!("kind: expected Workload, Target or Responder, found `{found}`"),
             };
             cx.note(Problem::new(kind.span, Code::UnknownKind, message).label("unknown kind"));
         }

@@ -78,7 +78,8 @@ pub(super) fn environments(
     (env, secret)
 }
 
-fn environment(
+/// Variables of an environment.
+pub(super) fn environment(
     field: Field<BTreeMap<String, Field<Text>>>,
     what: &str,
     cx: &Cx<'_>,

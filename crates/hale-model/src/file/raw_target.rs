@@ -34,7 +34,7 @@ pub(super) enum RawDay {
     Sun,
 }
 
-/// A time of every week in which nothing is told of a target.
+/// A time of every week: a target is paused in it, a rule takes alerts in it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(
     default,

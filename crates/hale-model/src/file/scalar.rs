@@ -83,6 +83,23 @@ const DURATION: &str = r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$";
 
 inline_schema!(Span, "Duration", { "type": ["string", "integer"], "pattern": DURATION, "maximum": 0, "minimum": 0 });
 
+/// A time with its unit, however long: more than 100 years are 100 years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LongSpan(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for LongSpan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map(|time| Self(time.min(LONGEST))).ok_or_else(|| {
+            D::Error::custom(format!(
+                "expected a duration with a unit, such as 500ms, 10s, 5m or 1h, found `{text}`"
+            ))
+        })
+    }
+}
+
+inline_schema!(LongSpan, "Duration", { "type": "string", "pattern": DURATION });
+
 /// A time with its unit, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SpanOrOff(pub(super) Option<Duration>);

@@ -58,8 +58,8 @@ pub(super) fn target(
     let timing = timing.read(DEFAULT, "", cx);
     let window = std::mem::take(&mut raw.failure_window).set().and_then(|at| window(at, ends_threshold, cx));
     let fast_period = fast_period(&raw.fast_period_seconds, timing.period, cx);
-    let maintenance = maintenance(std::mem::take(&mut raw.maintenance), cx);
-    let labels = labels(std::mem::take(&mut raw.labels), cx);
+    let maintenance = windows(std::mem::take(&mut raw.maintenance), "maintenance", cx);
+    let labels = labels(std::mem::take(&mut raw.labels), "labels", cx);
     let is_list = raw.targets_from.is_written();
     let list = std::mem::take(&mut raw.targets_from).set().and_then(|at| targets_from(at, cx));
     let check = check(raw, whole, is_list, cx)?;
@@ -158,34 +158,44 @@ fn fast_period(field: &Field<Seconds>, period: Duration, cx: &Cx<'_>) -> Option<
     Some(fast)
 }
 
-fn labels(field: Field<BTreeMap<String, Field<Text>>>, cx: &Cx<'_>) -> BTreeMap<String, String> {
+/// Texts by key.
+pub(super) fn labels(
+    field: Field<BTreeMap<String, Field<Text>>>,
+    what: &str,
+    cx: &Cx<'_>,
+) -> BTreeMap<String, String> {
     let Field::Set(At { span, value }) = field else { return BTreeMap::new() };
     let mut labels = BTreeMap::new();
     for (key, value) in value {
         match value {
             Field::Bad => {}
-            Field::Absent => cx.note(missing(span, format!("labels.{key}: has no value"))),
+            Field::Absent => cx.note(missing(span, format!("{what}.{key}: has no value"))),
             Field::Set(at) => drop(labels.insert(key, at.value.0)),
         }
     }
     labels
 }
 
-fn maintenance(field: Field<Many<Field<RawMaintenance>>>, cx: &Cx<'_>) -> Vec<Maintenance> {
+/// Times of every week.
+pub(super) fn windows(
+    field: Field<Many<Field<RawMaintenance>>>,
+    what: &str,
+    cx: &Cx<'_>,
+) -> Vec<Maintenance> {
     let span = field.as_set().map(|at| at.span);
     let all = field.value().map(|it| it.0).unwrap_or_default();
     if let Some(span) = span.filter(|_| all.len() > MOST_WINDOWS) {
-        cx.note(invalid(span, format!("maintenance: at most {MOST_WINDOWS} windows")));
+        cx.note(invalid(span, format!("{what}: at most {MOST_WINDOWS} windows")));
     }
-    all.into_iter().filter_map(Field::set).filter_map(|at| one_window(at, cx)).collect()
+    all.into_iter().filter_map(Field::set).filter_map(|at| one_window(at, what, cx)).collect()
 }
 
-fn one_window(at: At<RawMaintenance>, cx: &Cx<'_>) -> Option<Maintenance> {
+fn one_window(at: At<RawMaintenance>, what: &str, cx: &Cx<'_>) -> Option<Maintenance> {
     let At { span, value: raw } = at;
     let time = |field: &Field<Text>, name: &str| match field {
         Field::Bad => None,
         Field::Absent => {
-            cx.note(missing(span, format!("maintenance.{name}: missing")).help("for example \"22:00\""));
+            cx.note(missing(span, format!("{what}.{name}: missing")).help("for example \"22:00\""));
             None
         }
         Field::Set(at) => {
@@ -193,8 +203,7 @@ fn one_window(at: At<RawMaintenance>, cx: &Cx<'_>) -> Option<Maintenance> {
             // Hours and minutes; seconds may follow.
             let time = text.parse::<civil::Time>().ok().filter(|_| (4..=8).contains(&text.len()));
             if time.is_none() {
-                let message =
-                    format!("maintenance.{name}: expected a time of day, found `{}`", shorten(text));
+                let message = format!("{what}.{name}: expected a time of day, found `{}`", shorten(text));
                 cx.note(invalid(at.span, message).help("for example \"22:00\""));
             }
             time
@@ -206,8 +215,7 @@ fn one_window(at: At<RawMaintenance>, cx: &Cx<'_>) -> Option<Maintenance> {
             Ok(zone) => zone,
             Err(_) => {
                 let found = shorten(&at.value.0);
-                let problem =
-                    invalid(at.span, format!("maintenance.timezone: there is no time zone `{found}`"));
+                let problem = invalid(at.span, format!("{what}.timezone: there is no time zone `{found}`"));
                 cx.note(problem.help("a name such as Europe/Berlin, or UTC"));
                 return None;
             }

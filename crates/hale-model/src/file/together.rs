@@ -10,16 +10,17 @@ use std::{
 use miette::NamedSource;
 
 use super::{
-    Declared,
+    Declared, Responders,
     convert::Placed,
     de::{At, suggest},
     error::{Code, FileError, Problem, Span},
+    responder::PlacedResponder,
     tree::Node,
     write,
 };
 use crate::{
     document::Document,
-    spec::{Target, Workload},
+    spec::{SourceKind, Target, Workload},
 };
 
 /// Everything read so far, each with the file it came from.
@@ -28,10 +29,13 @@ pub(super) struct Gathered {
     files: Vec<(PathBuf, Arc<NamedSource<String>>)>,
     pub(super) workloads: Vec<(usize, Placed<Workload>)>,
     pub(super) targets: Vec<(usize, Placed<Target>)>,
+    pub(super) responders: Vec<(usize, PlacedResponder)>,
     /// All of them as documents, when they were asked for.
     pub(super) documents: Vec<Document>,
     /// Whether names may be declared elsewhere.
     open: bool,
+    /// What is done with responders.
+    on_responders: Responders,
 }
 
 impl Gathered {
@@ -41,8 +45,12 @@ impl Gathered {
     }
 
     /// Documents are gathered, and may refer to names that are not among them.
-    pub(super) fn open() -> Self {
-        Self { open: true, ..Self::default() }
+    pub(super) fn open(on_responders: Responders) -> Self {
+        Self { open: true, on_responders, ..Self::default() }
+    }
+
+    pub(super) fn refuses_responders(&self) -> bool {
+        self.on_responders == Responders::Refused
     }
 
     pub(super) fn document(&mut self, node: &Node, kind: &str, name: &str, digest: String, dir: &Path) {
@@ -57,6 +65,7 @@ impl Gathered {
         Declared {
             workloads: self.workloads.into_iter().map(|(_, it)| Arc::new(it.value)).collect(),
             targets: self.targets.into_iter().map(|(_, it)| Arc::new(it.value)).collect(),
+            responders: self.responders.into_iter().map(|(_, it)| Arc::new(it.placed.value)).collect(),
         }
     }
 
@@ -80,7 +89,8 @@ impl Gathered {
 /// Checks all documents against each other.
 pub(super) fn check(all: &Gathered, errors: &mut Vec<FileError>) {
     names(all, errors);
-    services(all, errors);
+    responders(all, errors);
+    addresses(all, errors);
     dependencies(all, errors);
 }
 
@@ -114,9 +124,48 @@ fn names(all: &Gathered, errors: &mut Vec<FileError>) {
     }
 }
 
-fn services(all: &Gathered, errors: &mut Vec<FileError>) {
+/// Responders have names of their own: what they run is asked for by cluster and by run.
+fn responders(all: &Gathered, errors: &mut Vec<FileError>) {
+    let mut first: HashMap<&str, (usize, Span)> = HashMap::new();
+    for (file, it) in &all.responders {
+        let (name, span) = (it.placed.value.name.as_str(), it.placed.name);
+        if name.is_empty() {
+            continue;
+        }
+        if let Some((other, place)) = first.get(name) {
+            let message = format!("name: {name} is declared twice, first at {}", all.place(*other, *place));
+            errors.push(all.error(*file, Problem::new(span, Code::Duplicate, message)));
+        } else {
+            first.insert(name, (*file, span));
+        }
+    }
+}
+
+/// Addresses that something listens on, with what it is.
+#[derive(Default)]
+struct Listeners {
+    all: Vec<(SocketAddr, String)>,
+}
+
+impl Listeners {
+    /// Takes an address; if it is taken, what has it.
+    fn take(&mut self, listen: SocketAddr, whose: String) -> Option<String> {
+        if listen.port() == 0 {
+            return None;
+        }
+        let clash = |it: &SocketAddr| {
+            let any = it.ip().is_unspecified() || listen.ip().is_unspecified() || it.ip() == listen.ip();
+            it.port() == listen.port() && any
+        };
+        let other = self.all.iter().find(|(it, _)| clash(it)).map(|(_, whose)| whose.clone());
+        self.all.push((listen, whose));
+        other
+    }
+}
+
+fn addresses(all: &Gathered, errors: &mut Vec<FileError>) {
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut addresses: Vec<(SocketAddr, &str)> = Vec::new();
+    let mut taken = Listeners::default();
     for (file, placed) in &all.workloads {
         let (Some(service), Some(span)) = (&placed.value.service, placed.service) else { continue };
         let own = placed.value.name.as_str();
@@ -124,16 +173,22 @@ fn services(all: &Gathered, errors: &mut Vec<FileError>) {
             let message = format!("service.name: {} is the service of workload {other}, too", service.name);
             errors.push(all.error(*file, Problem::new(span, Code::Duplicate, message)));
         }
-        let Some(listen) = service.listen.filter(|it| it.port() != 0) else { continue };
-        let clash = |it: &SocketAddr| {
-            let any = it.ip().is_unspecified() || listen.ip().is_unspecified() || it.ip() == listen.ip();
-            it.port() == listen.port() && any
-        };
-        if let Some((_, other)) = addresses.iter().find(|(it, _)| clash(it)) {
-            let message = format!("service.listen: {listen} is taken by the service of workload {other}");
+        let Some(listen) = service.listen else { continue };
+        if let Some(other) = taken.take(listen, format!("the service of workload {own}")) {
+            let message = format!("service.listen: {listen} is taken by {other}");
             errors.push(all.error(*file, Problem::new(span, Code::Duplicate, message)));
         }
-        addresses.push((listen, own));
+    }
+    for (file, responder) in &all.responders {
+        for (index, span) in &responder.listens {
+            let source = &responder.placed.value.sources[*index];
+            let SourceKind::Webhook(webhook) = &source.kind else { continue };
+            if let Some(other) = taken.take(webhook.listen, format!("source {}", source.name)) {
+                let message = format!("listen: {} is taken by {other}", webhook.listen);
+                let problem = Problem::new(*span, Code::Duplicate, message);
+                errors.push(all.error(*file, problem.help("each source has an address of its own")));
+            }
+        }
     }
 }
 

@@ -221,6 +221,35 @@ pub struct Match {
     pub schedule: Vec<Maintenance>,
 }
 
+/// What arguments, the environment and prompts of a [`Program`] may name as `$(NAME)` (R8), beside
+/// [`LABEL_PLACEHOLDER`].
+pub const PLACEHOLDERS: [&str; 15] = [
+    "HALE_RUN_ID",
+    "HALE_CLUSTER",
+    "HALE_WORKSPACE",
+    "HALE_SEVERITY",
+    "HALE_FAULT_TYPE",
+    "HALE_KIND",
+    "HALE_NAME",
+    "HALE_NAMESPACE",
+    "HALE_UID",
+    "HALE_MESSAGE",
+    "HALE_RULE",
+    "HALE_STEP",
+    "HALE_PROMPT",
+    "HALE_PROMPT_FILE",
+    "HALE_ALERT_FILE",
+];
+
+/// Before the name of a label of the alert: `$(HALE_LABEL_app)`.
+pub const LABEL_PLACEHOLDER: &str = "HALE_LABEL_";
+
+/// Whether a name is one of [`PLACEHOLDERS`] or that of a label.
+#[must_use]
+pub fn is_placeholder(name: &str) -> bool {
+    PLACEHOLDERS.contains(&name) || name.strip_prefix(LABEL_PLACEHOLDER).is_some_and(|it| !it.is_empty())
+}
+
 /// A program with its arguments (R8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {

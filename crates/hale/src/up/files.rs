@@ -27,7 +27,7 @@ impl Files {
     /// [`Failure::InvalidFile`] with every mistake, drawn.
     pub(super) fn read(paths: &[PathBuf]) -> Result<Self, Failure> {
         let declared = files::read(paths)?;
-        let documents = document::read(paths).map_err(|errors| files::invalid(&errors))?;
+        let documents = document::read_beside(paths).map_err(|errors| files::invalid(&errors))?;
         Ok(Self { declared, documents })
     }
 
