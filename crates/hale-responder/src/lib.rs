@@ -13,6 +13,9 @@
 //! what may have run is never run again unnoticed.
 
 pub mod alert;
+pub mod book;
 pub mod desk;
+pub mod driver;
 pub mod exec;
+pub mod metrics;
 pub mod source;

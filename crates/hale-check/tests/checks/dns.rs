@@ -268,9 +268,17 @@ struct Dnsmasq {
 }
 
 impl Dnsmasq {
+    /// Somebody else may take the port between our look and its start: then it ends at once, and gets another one.
     fn start() -> Self {
-        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let child = Command::new("dnsmasq")
+        (0..5).find_map(|_| Self::start_once()).expect("dnsmasq on one of five ports")
+    }
+
+    fn start_once() -> Option<Self> {
+        let free = {
+            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            UdpSocket::bind(tcp.local_addr().unwrap()).ok()?.local_addr().unwrap()
+        };
+        let mut child = Command::new("dnsmasq")
             .args([
                 "--keep-in-foreground",
                 "--conf-file=/dev/null",
@@ -294,9 +302,14 @@ impl Dnsmasq {
             .stderr(Stdio::null())
             .spawn()
             .expect("dnsmasq, which `cargo xtask test` installs");
-        let this = Self { child, address: free };
-        until("dnsmasq listens", || TcpStream::connect(free).is_ok());
-        this
+        let mut ended = false;
+        until("dnsmasq listens", || {
+            ended = child.try_wait().unwrap().is_some();
+            ended || TcpStream::connect(free).is_ok()
+        });
+        // What has answered may be somebody else.
+        ended |= child.try_wait().unwrap().is_some();
+        (!ended).then_some(Self { child, address: free })
     }
 }
 

@@ -1,0 +1,518 @@
+//! The driver's loop.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use hale_api::runs::Resource;
+use hale_health::Time;
+use hale_model::spec::Responder;
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Decision, Farewell, HEARD, Options, Settings, Standing, StartError, notes::Notes};
+use crate::{
+    book::{Batch, Book, Keep},
+    desk::{Breaker, BreakerState, Desk, DeskSettings, Effect, Now},
+    exec::{Ended, Executor, How},
+    metrics::Metrics,
+    source::{self, Context, Heard, Link, Message, SourceSettings, Taken, What},
+};
+
+/// The most that is decided on before it is written.
+const AT_ONCE: usize = 256;
+
+/// How far back runs count for budgets and duplicates.
+const RECENT: Duration = Duration::from_secs(60 * 60);
+
+/// How often the record and the workspaces are tidied up.
+const TIDY: Duration = Duration::from_secs(10 * 60);
+
+/// The waits between attempts to write.
+const WRITE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long the last word may take to be written.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// How long programs have to be ended by force; the executor needs its grace and a little more.
+const FORCED: Duration = Duration::from_secs(15);
+
+/// The other ends of a handle.
+pub(super) struct Parts {
+    pub(super) book: Arc<Book>,
+    pub(super) executor: Executor,
+    pub(super) asked: mpsc::Receiver<Decision>,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) end: CancellationToken,
+    pub(super) hurry: CancellationToken,
+}
+
+/// What a task of the driver came to.
+pub(super) enum Done {
+    /// A program ended.
+    Ran(String, Ended),
+    /// A resource that is waited for is healthy.
+    Healthy(String, Resource),
+    /// A run's record was sent, or not.
+    Sent(String, Result<(), String>),
+    /// A watch was called off.
+    Off,
+}
+
+/// Everything the driver owns.
+pub(super) struct Work {
+    pub(super) responder: Arc<Responder>,
+    pub(super) settings: Settings,
+    pub(super) desk: Desk,
+    pub(super) executor: Executor,
+    pub(super) tasks: JoinSet<Done>,
+    /// Which run a task is for, so that one that panics is a failed run.
+    pub(super) running: HashMap<tokio::task::Id, String>,
+    /// Runs that are not over.
+    pub(super) live: BTreeSet<String>,
+    /// Called off by [`Effect::Unwatch`].
+    pub(super) watches: HashMap<String, CancellationToken>,
+    /// Ends programs.
+    pub(super) stop: CancellationToken,
+    pub(super) context: Context,
+    pub(super) notes: Notes,
+    metrics: Metrics,
+    book: Arc<Book>,
+    ids: Ids,
+    heard: mpsc::Receiver<Message>,
+    asked: mpsc::Receiver<Decision>,
+    standing: watch::Sender<Standing>,
+    end: CancellationToken,
+    hurry: CancellationToken,
+    /// What ended a source's last connection.
+    lost: HashMap<String, source::ErrorClass>,
+}
+
+/// What came first.
+enum Next {
+    Message(Option<Message>),
+    Asked(Option<Decision>),
+    Done(Box<Done>),
+    Wake,
+    Sweep,
+    Tidy,
+    End,
+}
+
+/// What has happened and is not written yet.
+#[derive(Default)]
+struct Round {
+    effects: Vec<Effect>,
+    cursors: BTreeMap<String, String>,
+    answers: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Work {
+    /// Takes up what is on record, and connects.
+    pub(super) async fn begin(options: Options, parts: Parts) -> Result<Self, StartError> {
+        let Options { responder, settings, metrics, tell, own_hale, .. } = options;
+        for source in &responder.sources {
+            metrics.begin(&source.name);
+            metrics.capacity(&source.name, responder.limits.queue_size);
+        }
+        let now = now();
+        let known = parts.book.load(now.wall, RECENT).await?;
+        let ids = Ids::after(known.runs.iter().map(|(run, _)| run.id.as_str()));
+        let rules = DeskSettings { run_timeout: settings.run_timeout, max_queue_age: settings.max_queue_age };
+        let mut desk = Desk::new(Arc::clone(&responder), rules, now);
+        let effects = desk.restore(known.runs, now);
+        let (out, heard) = mpsc::channel(HEARD);
+        let context = Context {
+            settings: SourceSettings {
+                initial_delay: settings.reconnect_initial,
+                max_delay: settings.reconnect_max,
+                ..SourceSettings::default()
+            },
+            cursor: None,
+            own_hale,
+            seed: now.wall.as_microsecond().unsigned_abs(),
+        };
+        let mut work = Self {
+            notes: Notes::new(responder.name.clone(), metrics.clone(), tell),
+            responder: Arc::clone(&responder),
+            settings,
+            desk,
+            executor: parts.executor,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            live: BTreeSet::new(),
+            watches: HashMap::new(),
+            stop: CancellationToken::new(),
+            context,
+            metrics,
+            book: parts.book,
+            ids,
+            heard,
+            asked: parts.asked,
+            standing: parts.standing,
+            end: parts.end,
+            hurry: parts.hurry,
+            lost: HashMap::new(),
+        };
+        // What was interrupted is on record before anything new is begun.
+        work.settle(Round { effects, ..Round::default() }).await;
+        for (n, source) in responder.sources.iter().enumerate() {
+            let mut context = work.context.clone();
+            context.cursor = known.cursors.get(&source.name).cloned();
+            context.seed = context.seed.wrapping_add(n as u64);
+            drop(source::start(source, context, out.clone(), work.end.child_token()));
+        }
+        Ok(work)
+    }
+
+    pub(super) async fn run(mut self) -> Farewell {
+        let mut sweep = tokio::time::interval(self.settings.queue_sweep_interval);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tidy = tokio::time::interval(TIDY);
+        tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let wake = self.wake();
+            let next = tokio::select! {
+                biased;
+                () = self.end.cancelled() => Next::End,
+                asked = self.asked.recv() => Next::Asked(asked),
+                done = join(&mut self.tasks, &mut self.running), if !self.tasks.is_empty() => Next::Done(Box::new(done)),
+                _ = sweep.tick() => Next::Sweep,
+                () = sleep_until(wake) => Next::Wake,
+                _ = tidy.tick() => Next::Tidy,
+                message = self.heard.recv() => Next::Message(message),
+            };
+            let mut round = Round::default();
+            match next {
+                Next::End => return self.shut_down().await,
+                Next::Message(Some(message)) => self.take_messages(message, &mut round),
+                Next::Asked(Some(decision)) => self.decide(decision, &mut round),
+                Next::Done(done) => self.done(*done, &mut round),
+                Next::Wake | Next::Sweep => self.sweep(&mut round),
+                Next::Tidy => self.tidy().await,
+                Next::Message(None) | Next::Asked(None) => {}
+            }
+            self.settle(round).await;
+        }
+    }
+
+    /// When the desk wants to be asked again at the latest.
+    fn wake(&self) -> Instant {
+        let now = now();
+        let wait = self.desk.wake_at(now).map_or(Duration::from_secs(3600), |at| at.since(now.time));
+        // A deadline that has passed is acted on at once, and never in a loop without a pause.
+        Instant::now() + wait.clamp(Duration::from_millis(10), Duration::from_secs(3600))
+    }
+
+    /// Takes what has gathered, so that one write serves many.
+    fn take_messages(&mut self, first: Message, round: &mut Round) {
+        self.take(first, round);
+        for _ in 1..AT_ONCE {
+            match self.heard.try_recv() {
+                Ok(message) => self.take(message, round),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message, round: &mut Round) {
+        match message {
+            Message::Heard(heard) => self.hear(heard, round),
+            Message::Link(source, link) => self.linked(&source, link),
+        }
+    }
+
+    fn hear(&mut self, heard: Heard, round: &mut Round) {
+        let now = now();
+        let ids = &mut self.ids;
+        let taken = match heard.what {
+            What::Alert(raw) => {
+                let (taken, effects) = self.desk.heard(&heard.source, *raw, now, &mut || ids.next());
+                round.effects.extend(effects);
+                taken
+            }
+            What::Recovered(resource) => {
+                let effects = self.desk.recovered(&heard.source, &resource, now, &mut || ids.next());
+                round.effects.extend(effects);
+                Taken::Yes
+            }
+            What::Unreadable(detail) => {
+                round.effects.extend(self.desk.unreadable(&heard.source, detail));
+                Taken::Invalid
+            }
+            What::Nothing => Taken::Yes,
+        };
+        if let Some(cursor) = heard.cursor {
+            round.cursors.insert(heard.source, cursor);
+        }
+        if let Some(answer) = heard.answer {
+            round.answers.push(Box::new(move || drop(answer.send(taken))));
+        }
+    }
+
+    fn linked(&mut self, source: &str, link: Link) {
+        self.notes.link(source, &link);
+        match &link {
+            Link::Up { .. } => {
+                self.metrics.connected(source, self.lost.remove(source));
+                self.standing.send_modify(|it| drop(it.connected.insert(source.to_owned())));
+            }
+            Link::Down { lasted, class, .. } => {
+                self.metrics.disconnected(source, *lasted);
+                self.metrics.connection_error(source, *class);
+                self.lost.insert(source.to_owned(), *class);
+                self.standing.send_modify(|it| drop(it.connected.remove(source)));
+            }
+            Link::Failed { class, .. } => self.metrics.connection_error(source, *class),
+        }
+    }
+
+    fn decide(&mut self, decision: Decision, round: &mut Round) {
+        let Decision { run, approve, by, reason, answer } = decision;
+        let ids = &mut self.ids;
+        match self.desk.decide(&run, approve, &by, &reason, now(), &mut || ids.next()) {
+            Ok(effects) => {
+                round.effects.extend(effects);
+                round.answers.push(Box::new(move || drop(answer.send(Ok(())))));
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    fn done(&mut self, done: Done, round: &mut Round) {
+        let now = now();
+        let ids = &mut self.ids;
+        let mut next = || ids.next();
+        let effects = match done {
+            Done::Ran(run, ended) => self.desk.ended(&run, ended, now, &mut next),
+            Done::Healthy(source, resource) => self.desk.recovered(&source, &resource, now, &mut next),
+            Done::Sent(run, result) => self.desk.sent(&run, result, now, &mut next),
+            Done::Off => Vec::new(),
+        };
+        round.effects.extend(effects);
+    }
+
+    /// R5: a sweep that panics is told and counted, and the next one comes all the same.
+    fn sweep(&mut self, round: &mut Round) {
+        let (desk, ids) = (&mut self.desk, &mut self.ids);
+        match guarded(|| desk.sweep(now(), &mut || ids.next())) {
+            Ok(effects) => round.effects.extend(effects),
+            Err(why) => {
+                self.metrics.sweep_panicked();
+                tracing::error!(panic = why, "a sweep of the queues ended badly; the next one comes all the same");
+            }
+        }
+    }
+
+    async fn tidy(&mut self) {
+        let now = Timestamp::now();
+        if let Err(error) = self.book.retain(now, Keep::default()).await {
+            tracing::warn!(%error, "the record can't be tidied up");
+        }
+        let live = self.live.clone();
+        let executor = self.executor.clone();
+        // Reading many files takes its time; nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || executor.retain(now.into(), &live)));
+    }
+
+    /// Writes what was decided, answers those who wait for that, and does it.
+    async fn settle(&mut self, mut round: Round) {
+        round.effects.extend(self.desk.next(now()));
+        for effect in &mut round.effects {
+            if let Effect::PutRun(run) = effect
+                && run.started_at.is_some()
+            {
+                run.workspace = Some(self.executor.workspace(&run.id));
+            }
+        }
+        let batch = batch_of(&round);
+        if !batch.is_empty() && !self.write(&batch).await {
+            return;
+        }
+        round.answers.into_iter().for_each(|answer| answer());
+        for effect in round.effects {
+            self.act(effect);
+        }
+        self.tell_standing();
+    }
+
+    /// Until it is written, or programs are to be ended at once: what is not on record is not done.
+    async fn write(&self, batch: &Batch) -> bool {
+        let mut wait = WRITE_AGAIN.0;
+        loop {
+            match self.book.commit(batch).await {
+                Ok(()) => return true,
+                Err(error) => {
+                    self.metrics.write_failed();
+                    tracing::error!(%error, again_in = ?wait, "the record can't be written; nothing is started until it can");
+                }
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.hurry.cancelled() => return false,
+            }
+            wait = (wait * 2).min(WRITE_AGAIN.1);
+        }
+    }
+
+    pub(super) fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.book)
+    }
+
+    fn tell_standing(&mut self) {
+        let now = now();
+        for source in &self.responder.sources {
+            self.metrics.stands(&source.name, self.desk.depth(&source.name), self.desk.active(&source.name));
+        }
+        let mut open = Vec::new();
+        for breaker in Breaker::ALL {
+            let state = self.desk.breaker(breaker, now);
+            self.metrics.breaker(breaker, state);
+            match state {
+                BreakerState::Closed => {}
+                BreakerState::Open => open.push(format!("{} is open", breaker.as_str())),
+                BreakerState::HalfOpen => open.push(format!("{} is half-open", breaker.as_str())),
+            }
+        }
+        self.standing.send_if_modified(|it| {
+            let changed = it.open != open;
+            it.open = open;
+            changed
+        });
+    }
+
+    /// R13: nothing new is begun; what runs has its time, then its end.
+    async fn shut_down(mut self) -> Farewell {
+        self.standing.send_modify(|it| it.ending = true);
+        self.desk.hold();
+        for watch in self.watches.values() {
+            watch.cancel();
+        }
+        // Whoever waits for an answer is told that there will be none.
+        self.asked.close();
+        self.heard.close();
+        let in_flight = self.running.len();
+        let (mut completed, mut interrupted) = (0, 0);
+        let patience = sleep(self.settings.shutdown_timeout);
+        tokio::pin!(patience);
+        let forced = sleep(Duration::MAX);
+        tokio::pin!(forced);
+        while !self.tasks.is_empty() {
+            let done = tokio::select! {
+                done = join(&mut self.tasks, &mut self.running) => done,
+                () = &mut patience, if !self.stop.is_cancelled() => {
+                    self.stop.cancel();
+                    forced.as_mut().reset(Instant::now() + FORCED);
+                    continue;
+                }
+                () = self.hurry.cancelled(), if !self.stop.is_cancelled() => {
+                    self.stop.cancel();
+                    forced.as_mut().reset(Instant::now() + FORCED);
+                    continue;
+                }
+                () = &mut forced => break,
+            };
+            match &done {
+                Done::Ran(_, Ended { how: How::Interrupted, .. }) => interrupted += 1,
+                Done::Ran(..) => completed += 1,
+                _ => {}
+            }
+            let mut round = Round::default();
+            self.done(done, &mut round);
+            if timeout(LAST_WRITES, self.settle(round)).await.is_err() {
+                tracing::error!("the end of a run could not be written in time");
+            }
+        }
+        Farewell { in_flight, completed, interrupted }
+    }
+}
+
+fn batch_of(round: &Round) -> Batch {
+    let mut batch = Batch { cursors: round.cursors.clone(), ..Batch::default() };
+    for effect in &round.effects {
+        match effect {
+            Effect::PutAlert(record) => batch.alerts.push((**record).clone()),
+            Effect::PutRun(run) => batch.runs.push((**run).clone()),
+            _ => {}
+        }
+    }
+    batch
+}
+
+/// The next task that ends. One that panics is a run that failed, and harms no other.
+async fn join(tasks: &mut JoinSet<Done>, running: &mut HashMap<tokio::task::Id, String>) -> Done {
+    match tasks.join_next_with_id().await {
+        Some(Ok((id, done))) => {
+            running.remove(&id);
+            done
+        }
+        Some(Err(error)) => {
+            tracing::error!(%error, "a task of the responder ended badly");
+            let Some(run) = running.remove(&error.id()) else { return Done::Off };
+            let why = "the responder lost track of it; see its log".to_owned();
+            Done::Ran(run, Ended { how: How::NotStarted(why), artifacts: Vec::new(), cost: None })
+        }
+        None => Done::Off,
+    }
+}
+
+/// Runs something that may panic.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|it| (*it).to_owned());
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    })
+}
+
+pub(super) fn now() -> Now {
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let nanos = u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
+    Now { time: Time::from_nanos(nanos), wall: Timestamp::now() }
+}
+
+/// Ids that sort by the time they were made, each given once.
+struct Ids {
+    last: u64,
+}
+
+impl Ids {
+    /// Goes on after those that are known, even if the clock was set back.
+    fn after<'a>(known: impl Iterator<Item = &'a str>) -> Self {
+        Self { last: known.filter_map(|id| u64::from_str_radix(id, 16).ok()).max().unwrap_or(0) }
+    }
+
+    fn next(&mut self) -> String {
+        let clock = Timestamp::now().as_microsecond().unsigned_abs() << 8;
+        self.last = clock.max(self.last + 1);
+        format!("{:016x}", self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_panics_in_a_sweep_is_told_and_harms_nothing() {
+        assert_eq!(guarded(|| 7), Ok(7));
+        assert_eq!(guarded(|| -> u8 { panic!("queue {}", 3) }), Err("queue 3".to_owned()));
+    }
+
+    #[test]
+    fn ids_rise_and_are_given_once_even_after_a_clock_was_set_back() {
+        let mut ids = Ids::after(["ffff000000000000", "0000000000000001"].into_iter());
+        let (one, two) = (ids.next(), ids.next());
+        assert_eq!(one, "ffff000000000001");
+        assert!(two > one);
+        let mut ids = Ids::after(std::iter::empty());
+        let many: BTreeSet<String> = (0..1000).map(|_| ids.next()).collect();
+        assert_eq!(many.len(), 1000);
+    }
+}
