@@ -37,6 +37,8 @@ pub type Scrape = Arc<dyn Fn(Option<&str>) -> Result<(&'static str, String), Str
 /// What is answered.
 #[derive(Clone)]
 pub struct Answers {
+    /// What is said where all is well.
+    pub well: &'static str,
     /// Whether the agent is to be restarted if not.
     pub alive: Check,
     /// Whether its runtime answers and its first desired state is loaded.
@@ -91,8 +93,8 @@ impl Answers {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         }
         match request.uri().path() {
-            "/healthz" => verdict((self.alive)()),
-            "/readyz" => verdict((self.ready)()),
+            "/healthz" => verdict(self.well, (self.alive)()),
+            "/readyz" => verdict(self.well, (self.ready)()),
             "/metrics" => {
                 let accept = request.headers().get(header::ACCEPT).and_then(|it| it.to_str().ok());
                 match (self.metrics)(accept) {
@@ -119,9 +121,9 @@ impl Answers {
     }
 }
 
-fn verdict(result: Result<(), String>) -> Response<Full<Bytes>> {
+fn verdict(well: &str, result: Result<(), String>) -> Response<Full<Bytes>> {
     match result {
-        Ok(()) => text(StatusCode::OK, "ok\n"),
+        Ok(()) => text(StatusCode::OK, &format!("{well}\n")),
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
     }
 }

@@ -21,7 +21,7 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
-pub use self::link::LinkMetrics;
+pub use self::{link::LinkMetrics, process::register as register_process};
 use self::{
     probing::{Probing, Source},
     spells::Spells,

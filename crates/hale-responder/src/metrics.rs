@@ -30,13 +30,8 @@ const RUN_SECONDS: [f64; 7] = [1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const CONNECTION_SECONDS: [f64; 7] = [60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0];
 
 /// The ends that a started program comes to, as `status` has them.
-const STATUSES: [RunState; 5] = [
-    RunState::Succeeded,
-    RunState::Failed,
-    RunState::TimedOut,
-    RunState::Ineffective,
-    RunState::Interrupted,
-];
+const STATUSES: [RunState; 5] =
+    [RunState::Succeeded, RunState::Failed, RunState::TimedOut, RunState::Ineffective, RunState::Interrupted];
 
 /// Why a run failed, as `reason` has it.
 const FAILURES: [&str; 5] = ["exit", "signal", "no_artifact", "not_started", "ineffective"];
@@ -127,8 +122,16 @@ impl Metrics {
         metrics.register_alerts(to);
         metrics.register_runs(to);
         metrics.register_connections(to);
-        to.register("sweep_panics", "Sweeps that ended badly; the next one comes all the same", metrics.sweep_panics.clone());
-        to.register("write_failures", "Writes of the record that failed and were tried again", metrics.write_failures.clone());
+        to.register(
+            "sweep_panics",
+            "Sweeps that ended badly; the next one comes all the same",
+            metrics.sweep_panics.clone(),
+        );
+        to.register(
+            "write_failures",
+            "Writes of the record that failed and were tried again",
+            metrics.write_failures.clone(),
+        );
         let version = vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
         to.register_collector(Box::new(Build { version, since: Instant::now() }));
         metrics
@@ -174,7 +177,9 @@ impl Metrics {
     pub fn begin(&self, cluster: &str) {
         let of = || of(cluster);
         for severity in AlertSeverity::ALL {
-            drop(self.received.get_or_create(&Severe { cluster: cluster.into(), severity: severity.as_str() }));
+            drop(
+                self.received.get_or_create(&Severe { cluster: cluster.into(), severity: severity.as_str() }),
+            );
         }
         for reason in FilterReason::ALL {
             drop(self.filtered.get_or_create(&because(cluster, reason.as_str())));

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Gateway(GatewayArgs),
     /// Watches a Kubernetes cluster, sees to what its stacks hold, and tells a server how that is.
     KubeAgent(Box<KubeAgentArgs>),
+    /// Takes alerts from streams, and runs your programs on those that deserve it, within limits.
+    Responder(Box<crate::responder::ResponderArgs>),
     /// Shows how everything is, or one thing.
     Status(StatusArgs),
     /// Tells why a replica, workload or target is as it is: outcome by outcome, up to what was done.

@@ -9,6 +9,7 @@ mod kube_agent;
 mod local;
 mod output;
 mod remote;
+mod responder;
 mod runs;
 mod server;
 mod telemetry;
@@ -47,6 +48,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(args),
         Command::Gateway(args) => gateway::run(args),
         Command::KubeAgent(args) => kube_agent::run(args),
+        Command::Responder(args) => responder::run(args),
         Command::Status(args) => remote::status::run(args),
         Command::Explain(args) => remote::explain::run(args),
         Command::Events(args) => remote::events::run(args),

@@ -14,7 +14,7 @@ static SCALE: LazyLock<(f64, u64)> =
     LazyLock::new(|| (rustix::param::clock_ticks_per_second() as f64, rustix::param::page_size() as u64));
 
 /// Adds the process's own figures to a registry.
-pub(super) fn register(registry: &mut Registry) {
+pub fn register(registry: &mut Registry) {
     registry.register_collector(Box::new(ProcessCollector));
 }
 

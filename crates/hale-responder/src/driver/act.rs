@@ -18,7 +18,7 @@ impl Work {
     /// Everything on record before this is durable by now.
     pub(super) fn act(&mut self, effect: Effect) {
         match effect {
-            Effect::PutAlert(_) => {}
+            Effect::PutAlert(record) => self.notes.recorded(&record),
             Effect::PutRun(run) => {
                 self.notes.changed(&run);
                 if run.state.is_final() {

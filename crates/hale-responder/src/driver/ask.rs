@@ -50,7 +50,9 @@ pub(super) async fn source(
             Ok(Some(true)) => return true,
             Ok(Some(false)) => {}
             Ok(None) => return false,
-            Err(why) => tracing::warn!(source = source.name, why, "can't ask whether the resource is healthy"),
+            Err(why) => {
+                tracing::warn!(source = source.name, why, "can't ask whether the resource is healthy")
+            }
         }
         if !pause(&mut every, off).await {
             return false;

@@ -28,8 +28,8 @@ use hale_api::{
 };
 use hale_model::{event::NewEvent, spec::Responder};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
+    sync::{Mutex, mpsc, oneshot, watch},
+    task::{AbortHandle, JoinHandle},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -199,7 +199,8 @@ pub struct Handle {
     standing: watch::Receiver<Standing>,
     end: CancellationToken,
     hurry: CancellationToken,
-    task: JoinHandle<Farewell>,
+    task: Mutex<Option<JoinHandle<Farewell>>>,
+    running: AbortHandle,
     clean: Arc<AtomicBool>,
 }
 
@@ -251,7 +252,9 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
         ended.store(true, Ordering::Release);
         farewell
     });
-    Ok(Handle { name, book, executor, asks, standing: stands, end, hurry, task, clean })
+    let running = task.abort_handle();
+    let task = Mutex::new(Some(task));
+    Ok(Handle { name, book, executor, asks, standing: stands, end, hurry, task, running, clean })
 }
 
 /// The name by which processes of this directory's programs are found again, made at its first use.
@@ -288,7 +291,7 @@ impl Handle {
     /// Whether its task has ended without being asked to: it panicked, and does nothing any more.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.task.is_finished() && !self.clean.load(Ordering::Acquire)
+        self.running.is_finished() && !self.clean.load(Ordering::Acquire)
     }
 
     /// Runs, the newest first.
@@ -328,13 +331,8 @@ impl Handle {
     /// There is no such run here, it does not wait for anybody, or the responder is ending.
     pub async fn decide(&self, run: &str, approve: bool, by: &str, reason: &str) -> Result<Run, DecideError> {
         let (answer, wait) = oneshot::channel();
-        let decision = Decision {
-            run: run.to_owned(),
-            approve,
-            by: by.to_owned(),
-            reason: reason.to_owned(),
-            answer,
-        };
+        let decision =
+            Decision { run: run.to_owned(), approve, by: by.to_owned(), reason: reason.to_owned(), answer };
         let ending = |_| DecideError::NotWaiting("the responder is shutting down".to_owned());
         self.asks.send(decision).await.map_err(|_| ending(()))?;
         wait.await.map_err(|_| ending(()))??;
@@ -352,9 +350,10 @@ impl Handle {
         self.hurry.cancel();
     }
 
-    /// Waits for the end.
-    pub async fn ended(self) -> Farewell {
-        let farewell = self.task.await.unwrap_or_else(|error| {
+    /// Waits for the end. Only the first who asks is told how it was.
+    pub async fn ended(&self) -> Farewell {
+        let Some(task) = self.task.lock().await.take() else { return Farewell::default() };
+        let farewell = task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "the responder ended badly");
             Farewell::default()
         });

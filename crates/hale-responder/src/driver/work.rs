@@ -306,7 +306,10 @@ impl Work {
             Ok(effects) => round.effects.extend(effects),
             Err(why) => {
                 self.metrics.sweep_panicked();
-                tracing::error!(panic = why, "a sweep of the queues ended badly; the next one comes all the same");
+                tracing::error!(
+                    panic = why,
+                    "a sweep of the queues ended badly; the next one comes all the same"
+                );
             }
         }
     }
@@ -473,7 +476,8 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 
 pub(super) fn now() -> Now {
     let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let nanos = u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
+    let nanos =
+        u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
     Now { time: Time::from_nanos(nanos), wall: Timestamp::now() }
 }
 

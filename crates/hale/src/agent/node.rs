@@ -305,6 +305,7 @@ fn answers(
 ) -> Answers {
     let loaded = agent.loaded();
     Answers {
+        well: "ok",
         alive: Arc::new(move || pulse.check()),
         ready: Arc::new(move || {
             if !runtime.answers() {

@@ -104,6 +104,7 @@ async fn listen(args: &KubeAgentArgs) -> Result<(TcpListener, std::net::SocketAd
 fn answers(state: watch::Receiver<State>, registry: Registry) -> health_server::Answers {
     let alive = state.clone();
     health_server::Answers {
+        well: "ok",
         alive: Arc::new(move || {
             let silent = alive.borrow().turned.elapsed();
             if silent < STUCK { Ok(()) } else { Err(format!("the core has not come round for {silent:?}")) }

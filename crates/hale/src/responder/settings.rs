@@ -48,9 +48,9 @@ pub(super) fn told(args: &ResponderArgs, variable: impl Fn(&str) -> Option<Strin
 fn join(times: &TimeArgs, file: File, variable: impl Fn(&str) -> Option<String>) -> Result<Told, Failure> {
     // The older name of the variable counts where the newer one is not set.
     let older = || match variable("AGENT_TIMEOUT").filter(|it| !it.is_empty()) {
-        Some(text) => some_time(&text)
-            .map(Some)
-            .map_err(|why| Failure::Usage(format!("AGENT_TIMEOUT={text}: {why}"))),
+        Some(text) => {
+            some_time(&text).map(Some).map_err(|why| Failure::Usage(format!("AGENT_TIMEOUT={text}: {why}")))
+        }
         None => Ok(None),
     };
     let run_timeout = match times.run_timeout {

@@ -8,6 +8,7 @@ mod following;
 mod link;
 pub(crate) mod lock;
 mod node;
+mod responding;
 mod screen;
 pub(crate) mod signals;
 mod sink;

@@ -46,13 +46,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    files::Files, following, link::Inside, lock::DataDir, screen::Screen, signals::Signals, sink::Outside,
-    traffic,
+    files::Files, following, link::Inside, lock::DataDir, responding, screen::Screen, signals::Signals,
+    sink::Outside, traffic,
 };
 use crate::{
     agent::told,
     cli::UpArgs,
     failure::Failure,
+    responder::together::Responders,
     runs::{Containers, Runs},
 };
 
@@ -76,13 +77,14 @@ pub(super) async fn run(args: &UpArgs, files: Files, dir: &DataDir, keeper: Laun
     let mut signals = Signals::of_service()?;
     let node = Node::start(args, files, dir, keeper).await?;
     let signal = signals.next().await;
-    let supervisor = node.supervisor.clone();
+    let (supervisor, responders) = (node.supervisor.clone(), node.responders.clone());
     let stop = node.stop(signal);
     tokio::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => return Ok(()),
             _ = signals.next() => {
+                responders.iter().for_each(|it| it.hurry());
                 let supervisor = supervisor.clone();
                 tokio::spawn(async move { supervisor.shutdown(true).await });
             }
@@ -100,6 +102,7 @@ struct Node {
     runtime: Runs,
     traffic: Arc<traffic::Traffic>,
     screen: Arc<Screen>,
+    responders: Option<Arc<Responders>>,
     end: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -163,14 +166,32 @@ impl Node {
         files.declare(&cluster).await?;
         let end = CancellationToken::new();
         following::start(cluster.clone(), runtime.clone(), end.clone());
-        let shared = (registry, tokens, metrics, args.scrape.open()?);
+        let responders = responding::start(args, &files, dir, &cluster, &screen, &mut metrics).await?;
+        let runs = responders.clone().map(|it| it as Arc<dyn hale_server::Runs>);
+        let shared = (registry, tokens, metrics, args.scrape.open()?, runs);
         let serving = serve(&cluster, &store, shared, door, dir, &end).await?;
-        Ok(Self { store, cluster, agent, reports, supervisor, runtime, traffic, screen, end, serving })
+        Ok(Self {
+            store,
+            cluster,
+            agent,
+            reports,
+            supervisor,
+            runtime,
+            traffic,
+            screen,
+            responders,
+            end,
+            serving,
+        })
     }
 
     /// Ends all in order: replicas (each drained first), requests that are left, the node, the server, the record, the
     /// API, the keeper.
     async fn stop(self, why: &str) {
+        // Before anything else: what ends on purpose is no alert.
+        if let Some(responders) = &self.responders {
+            responders.shut_down(why).await;
+        }
         self.reports.tell(EventData::NodeStopping(NodeStopping { reason: why.to_owned() }));
         self.supervisor.shutdown(false).await;
         self.reports.keep_series();
@@ -330,16 +351,20 @@ fn identity(args: &UpArgs, dir: &DataDir, instance: String) -> Identity {
     }
 }
 
+/// What the API is served from, beside the cluster.
+type Shared =
+    (Arc<Registry>, TokenSet, MetricsRegistry, Option<Arc<Blackbox>>, Option<Arc<dyn hale_server::Runs>>);
+
 /// The way in: REST and gRPC, as a server serves them.
 async fn serve(
     cluster: &Cluster,
     store: &Store,
-    shared: (Arc<Registry>, TokenSet, MetricsRegistry, Option<Arc<Blackbox>>),
+    shared: Shared,
     door: Door,
     dir: &DataDir,
     end: &CancellationToken,
 ) -> Result<JoinHandle<()>, Failure> {
-    let (registry, tokens, mut metrics, blackbox) = shared;
+    let (registry, tokens, mut metrics, blackbox, runs) = shared;
     let Door { tcp, socket, address, .. } = door;
     let counted = hale_server::metrics::start(&mut metrics, cluster, store, end.clone());
     let key = dir.join(KEY_FILE);
@@ -364,7 +389,7 @@ async fn serve(
         probing,
         tokens,
         webhooks: Some(webhooks),
-        runs: None,
+        runs,
         kube: Some(kube),
         loopback: address.ip().is_loopback(),
         end: end.clone(),
