@@ -87,9 +87,13 @@ impl Work {
             None => {
                 let source = self.responder.sources.iter().find(|it| it.name == alert.cluster).cloned();
                 let Some(source) = source else { return };
-                let context = self.context.clone();
+                let own_hale = self.own_hale.clone();
                 self.tasks.spawn(async move {
-                    if ask::source(&source, &context, &alert.resource, &off).await { done } else { Done::Off }
+                    if ask::source(&source, own_hale.as_ref(), &alert.resource, &off).await {
+                        done
+                    } else {
+                        Done::Off
+                    }
                 });
             }
         }

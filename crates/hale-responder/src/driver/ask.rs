@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use hale_api::runs::Resource;
+use hale_api::{Client, runs::Resource};
 use hale_model::spec::Source;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     exec::{Executor, Job},
-    source::{self, Context},
+    source,
 };
 
 /// The longest that a program that tells may take.
@@ -36,14 +36,14 @@ pub(super) async fn program(executor: &Executor, job: &Job, off: &CancellationTo
 /// Asks the source until it says yes, or is called off. A source that can't be asked tells by itself, or never.
 pub(super) async fn source(
     source: &Source,
-    context: &Context,
+    own_hale: Option<&Client>,
     resource: &Resource,
     off: &CancellationToken,
 ) -> bool {
     let mut every = EVERY.0;
     loop {
         let asked = tokio::select! {
-            asked = source::healthy(source, context, resource) => asked,
+            asked = source::healthy(source, own_hale, resource) => asked,
             () = off.cancelled() => return false,
         };
         match asked {

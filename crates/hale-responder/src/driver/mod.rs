@@ -34,7 +34,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::work::Work;
-pub use crate::desk::DecideError;
+use crate::desk::DecideError;
 use crate::{
     book::{Book, BookError},
     exec::{ExecError, ExecOptions, Executor, Stream},
@@ -133,6 +133,17 @@ pub enum StartError {
     },
 }
 
+/// Why a decision of a person is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecisionError {
+    /// The run is not there, or does not wait.
+    #[error(transparent)]
+    Desk(#[from] DecideError),
+    /// Nothing is begun any more.
+    #[error("the responder is shutting down")]
+    Ending,
+}
+
 /// How a responder stands, for readiness (R14).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
@@ -209,18 +220,16 @@ pub struct Handle {
 /// # Errors
 /// See [`StartError`]; nothing runs then.
 pub async fn start(options: Options) -> Result<Handle, StartError> {
-    let dir = options.dir.clone();
+    let dir = std::path::absolute(&options.dir).unwrap_or_else(|_| options.dir.clone());
     let failed = |source| StartError::Directory { path: dir.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
     let limits = &options.responder.limits;
     let executor = Executor::new(ExecOptions {
-        workspaces: dir.join("workspaces"),
-        mark: mark(&dir).map_err(failed)?,
         no_root: options.no_root,
         allow_users: options.allow_users.clone(),
         keep: limits.keep_workspaces,
         max_bytes: limits.workspace_bytes,
-        ..ExecOptions::default()
+        ..ExecOptions::new(dir.join("workspaces"), mark(&dir).map_err(failed)?)
     })?;
     let sweeper = executor.clone();
     let swept = tokio::task::spawn_blocking(move || sweeper.end_leftovers()).await;
@@ -329,14 +338,19 @@ impl Handle {
     ///
     /// # Errors
     /// There is no such run here, it does not wait for anybody, or the responder is ending.
-    pub async fn decide(&self, run: &str, approve: bool, by: &str, reason: &str) -> Result<Run, DecideError> {
+    pub async fn decide(
+        &self,
+        run: &str,
+        approve: bool,
+        by: &str,
+        reason: &str,
+    ) -> Result<Run, DecisionError> {
         let (answer, wait) = oneshot::channel();
         let decision =
             Decision { run: run.to_owned(), approve, by: by.to_owned(), reason: reason.to_owned(), answer };
-        let ending = |_| DecideError::NotWaiting("the responder is shutting down".to_owned());
-        self.asks.send(decision).await.map_err(|_| ending(()))?;
-        wait.await.map_err(|_| ending(()))??;
-        self.book.run(run).await.ok().flatten().ok_or(DecideError::Unknown)
+        self.asks.send(decision).await.map_err(|_| DecisionError::Ending)?;
+        wait.await.map_err(|_| DecisionError::Ending)??;
+        self.book.run(run).await.ok().flatten().ok_or(DecisionError::Desk(DecideError::Unknown))
     }
 
     /// Begins the end (R13): sources are closed, nothing is started any more, and programs that run have the time of the

@@ -81,7 +81,7 @@ pub(super) struct Work {
     pub(super) watches: HashMap<String, CancellationToken>,
     /// Ends programs.
     pub(super) stop: CancellationToken,
-    pub(super) context: Context,
+    pub(super) own_hale: Option<hale_api::Client>,
     pub(super) notes: Notes,
     metrics: Metrics,
     book: Arc<Book>,
@@ -135,9 +135,9 @@ impl Work {
                 max_delay: settings.reconnect_max,
                 ..SourceSettings::default()
             },
-            cursor: None,
-            own_hale,
+            own_hale: own_hale.clone(),
             seed: now.wall.as_microsecond().unsigned_abs(),
+            ..Context::default()
         };
         let mut work = Self {
             notes: Notes::new(responder.name.clone(), metrics.clone(), tell),
@@ -150,7 +150,7 @@ impl Work {
             live: BTreeSet::new(),
             watches: HashMap::new(),
             stop: CancellationToken::new(),
-            context,
+            own_hale,
             metrics,
             book: parts.book,
             ids,
@@ -164,7 +164,7 @@ impl Work {
         // What was interrupted is on record before anything new is begun.
         work.settle(Round { effects, ..Round::default() }).await;
         for (n, source) in responder.sources.iter().enumerate() {
-            let mut context = work.context.clone();
+            let mut context = context.clone();
             context.cursor = known.cursors.get(&source.name).cloned();
             context.seed = context.seed.wrapping_add(n as u64);
             drop(source::start(source, context, out.clone(), work.end.child_token()));
@@ -253,7 +253,10 @@ impl Work {
             round.cursors.insert(heard.source, cursor);
         }
         if let Some(answer) = heard.answer {
-            round.answers.push(Box::new(move || drop(answer.send(taken))));
+            round.answers.push(Box::new(move || {
+                // Who does not wait any more needs no answer.
+                let _ = answer.send(taken);
+            }));
         }
     }
 
@@ -262,13 +265,17 @@ impl Work {
         match &link {
             Link::Up { .. } => {
                 self.metrics.connected(source, self.lost.remove(source));
-                self.standing.send_modify(|it| drop(it.connected.insert(source.to_owned())));
+                self.standing.send_modify(|it| {
+                    it.connected.insert(source.to_owned());
+                });
             }
             Link::Down { lasted, class, .. } => {
                 self.metrics.disconnected(source, *lasted);
                 self.metrics.connection_error(source, *class);
                 self.lost.insert(source.to_owned(), *class);
-                self.standing.send_modify(|it| drop(it.connected.remove(source)));
+                self.standing.send_modify(|it| {
+                    it.connected.remove(source);
+                });
             }
             Link::Failed { class, .. } => self.metrics.connection_error(source, *class),
         }
@@ -280,9 +287,13 @@ impl Work {
         match self.desk.decide(&run, approve, &by, &reason, now(), &mut || ids.next()) {
             Ok(effects) => {
                 round.effects.extend(effects);
-                round.answers.push(Box::new(move || drop(answer.send(Ok(())))));
+                round.answers.push(Box::new(move || {
+                    let _ = answer.send(Ok(()));
+                }));
             }
-            Err(error) => drop(answer.send(Err(error))),
+            Err(error) => {
+                let _ = answer.send(Err(error));
+            }
         }
     }
 
@@ -405,6 +416,7 @@ impl Work {
         let (mut completed, mut interrupted) = (0, 0);
         let patience = sleep(self.settings.shutdown_timeout);
         tokio::pin!(patience);
+        let mut hurried = false;
         let forced = sleep(Duration::MAX);
         tokio::pin!(forced);
         while !self.tasks.is_empty() {
@@ -415,8 +427,10 @@ impl Work {
                     forced.as_mut().reset(Instant::now() + FORCED);
                     continue;
                 }
-                () = self.hurry.cancelled(), if !self.stop.is_cancelled() => {
+                () = self.hurry.cancelled(), if !hurried => {
+                    hurried = true;
                     self.stop.cancel();
+                    self.executor.hurry();
                     forced.as_mut().reset(Instant::now() + FORCED);
                     continue;
                 }

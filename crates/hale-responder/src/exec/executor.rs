@@ -182,6 +182,12 @@ impl Executor {
         workspace::texts(job, &job.program, &workspace)?.0.arguments(&job.program.command)
     }
 
+    /// Where the workspace of a run is, once it has one.
+    #[must_use]
+    pub fn workspace(&self, run: &str) -> PathBuf {
+        self.shared.options.workspaces.join(run)
+    }
+
     /// Makes the workspace of a job, whole or not at all; its path goes on record before the start. One that is there
     /// stays as it is. Blocks on the disk.
     ///

@@ -10,7 +10,7 @@
 mod connect;
 mod decode;
 mod hale;
-mod http;
+pub(crate) mod http;
 mod mcp;
 mod plain;
 mod sse;

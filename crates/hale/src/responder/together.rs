@@ -9,7 +9,8 @@ use hale_api::{
 use hale_model::spec::Responder;
 use hale_responder::{
     book::BookError,
-    driver::{self, DecideError, Handle, Options, Settings, Tell},
+    desk::DecideError,
+    driver::{self, DecisionError, Handle, Options, Settings, Tell},
     metrics::Metrics,
 };
 use hale_server::{Runs, RunsError, control::BoxFuture};
@@ -172,8 +173,11 @@ impl Runs for Responders {
             for handle in &self.all {
                 match handle.decide(id, approve, by, reason).await {
                     Ok(run) => return Ok(run),
-                    Err(DecideError::Unknown) => {}
-                    Err(DecideError::NotWaiting(why)) => return said_before(handle, id, approve, why).await,
+                    Err(DecisionError::Desk(DecideError::Unknown)) => {}
+                    Err(error @ DecisionError::Desk(DecideError::NotWaiting(_) | DecideError::Expired)) => {
+                        return said_before(handle, id, approve, error.to_string()).await;
+                    }
+                    Err(error) => return Err(RunsError::Unavailable(error.to_string())),
                 }
             }
             // What is over is not the desk's any more, but on record.

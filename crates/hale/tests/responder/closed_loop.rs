@@ -1,6 +1,10 @@
 //! The closed loop (R10): what is mended is a success only when the health signal says so.
 
-use std::{fs, process::Stdio, sync::{Arc, Mutex}};
+use std::{
+    fs,
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
 
 use serde_json::Value;
 
@@ -79,7 +83,8 @@ rules:
         drop(lines);
         let at = line.split("http://").nth(1)?.split_whitespace().next()?;
         let mut stream = std::net::TcpStream::connect(at).ok()?;
-        write!(stream, "GET /metrics HTTP/1.0\r\nHost: {at}\r\nAuthorization: Bearer {token}\r\n\r\n").ok()?;
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: {at}\r\nAuthorization: Bearer {token}\r\n\r\n")
+            .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
@@ -90,8 +95,13 @@ rules:
     }
 
     fn json(&self, args: &[&str]) -> Option<Value> {
-        let output =
-            hale().args(args).arg("--data-dir").arg(self.bench.path("data")).stdin(Stdio::null()).output().unwrap();
+        let output = hale()
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.bench.path("data"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         serde_json::from_slice(&output.stdout).ok()
     }
 
@@ -114,9 +124,8 @@ rules:
     }
 
     fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        wait_for(|| look().ok_or(None)).unwrap_or_else(|_| {
-            panic!("not seen: {what}; runs: {:#?}\n{}", self.runs(), self.output())
-        })
+        wait_for(|| look().ok_or(None))
+            .unwrap_or_else(|_| panic!("not seen: {what}; runs: {:#?}\n{}", self.runs(), self.output()))
     }
 
     fn wait_run(&self, step: u64, state: &str) -> Value {

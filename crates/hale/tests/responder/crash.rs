@@ -39,7 +39,8 @@ fn after_a_kill_queued_alerts_run_and_what_ran_is_interrupted_ended_and_not_run_
         *times.entry(line.rsplit(' ').next().unwrap().to_owned()).or_default() += 1;
     }
     assert!(times.len() == 6 && times.values().all(|it| *it == 1), "each once: {times:?}");
-    let names: Vec<String> = bench.lines("ran").iter().map(|it| it.rsplit(' ').next().unwrap().into()).collect();
+    let names: Vec<String> =
+        bench.lines("ran").iter().map(|it| it.rsplit(' ').next().unwrap().into()).collect();
     assert_eq!(names, ["going", "waits-0", "waits-1", "waits-2", "waits-3", "waits-4"], "in their order");
 }
 
@@ -61,7 +62,9 @@ fn what_was_accepted_in_the_moment_of_a_kill_is_there() {
             let before = bench.lines("ran").len();
             move || {
                 // In the middle of things: some have run by then.
-                crate::process::wait_until("some have run", || bench.lines("ran").len() >= before + 3 + round);
+                crate::process::wait_until("some have run", || {
+                    bench.lines("ran").len() >= before + 3 + round
+                });
                 crate::process::kill("KILL", pid);
             }
         });

@@ -50,7 +50,9 @@ impl Bench {
 pub(crate) fn declared(clusters: &[&str], rules: &str, limits: &str) -> String {
     let sources: Vec<String> = clusters
         .iter()
-        .map(|name| format!("{{name: {name}, kind: webhook, listen: \"127.0.0.1:0\", labels: {{env: test}}}}"))
+        .map(|name| {
+            format!("{{name: {name}, kind: webhook, listen: \"127.0.0.1:0\", labels: {{env: test}}}}")
+        })
         .collect();
     format!(
         "kind: Responder\nname: triage\nsources: [{}]\nrules: [{rules}]\nlimits: {{{limits}}}\n",
@@ -173,7 +175,13 @@ impl Responder {
 
     /// Runs a command beside it.
     pub(crate) fn cli(&self, args: &[&str]) -> Output {
-        hale().args(args).arg("--data-dir").arg(self.bench.path("data")).stdin(Stdio::null()).output().unwrap()
+        hale()
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.bench.path("data"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     /// All runs, the oldest first.

@@ -9,7 +9,10 @@ use crate::harness::{Bench, Responder, alert, declared, group};
 #[test]
 fn ten_thousand_alerts_over_fifty_clusters_keep_the_bounds_and_starve_nobody() {
     let bench = Bench::new();
-    let program = bench.script("run.sh", "echo \"$HALE_CLUSTER $HALE_NAME\" >> $DIR/ran\nwhile [ ! -e $DIR/go ]; do sleep 0.05; done");
+    let program = bench.script(
+        "run.sh",
+        "echo \"$HALE_CLUSTER $HALE_NAME\" >> $DIR/ran\nwhile [ ! -e $DIR/go ]; do sleep 0.05; done",
+    );
     let names: Vec<String> = (0..50).map(|n| format!("c{n:02}")).collect();
     let clusters: Vec<&str> = names.iter().map(String::as_str).collect();
     let rules = format!("{{name: all, run: {{command: [\"{}\"]}}}}", program.display());
@@ -23,7 +26,10 @@ fn ten_thousand_alerts_over_fifty_clusters_keep_the_bounds_and_starve_nobody() {
         }
     }
     let sum = |name: &str| -> f64 {
-        clusters.iter().map(|it| responder.figure(&format!("hale_responder_{name}{{cluster=\"{it}\"}}"))).sum()
+        clusters
+            .iter()
+            .map(|it| responder.figure(&format!("hale_responder_{name}{{cluster=\"{it}\"}}")))
+            .sum()
     };
     let received: f64 = clusters
         .iter()
@@ -34,11 +40,8 @@ fn ten_thousand_alerts_over_fifty_clusters_keep_the_bounds_and_starve_nobody() {
         })
         .sum();
     assert_eq!(received, 10_000.0);
-    let (depth, dropped, active) = (
-        sum("queue_depth"),
-        sum("circuit_breaker_events_dropped_total"),
-        sum("agents_active"),
-    );
+    let (depth, dropped, active) =
+        (sum("queue_depth"), sum("circuit_breaker_events_dropped_total"), sum("agents_active"));
     assert!(depth <= 100.0 && active <= 5.0, "{depth} wait, {active} run");
     assert_eq!(dropped + depth + active, 10_000.0, "every one of them is somewhere");
     for cluster in &clusters {
@@ -62,8 +65,7 @@ fn one_run_per_cluster_at_a_time_and_round_robin_over_clusters() {
         "echo \"+ $HALE_CLUSTER $HALE_NAME\" >> $DIR/ran\nsleep 0.2\necho \"- $HALE_CLUSTER\" >> $DIR/ran",
     );
     let rules = format!("{{name: all, run: {{command: [\"{}\"]}}}}", program.display());
-    let responder =
-        Responder::start(&bench, &declared(&["eu", "us"], &rules, "maxConcurrentRuns: 1"), &[]);
+    let responder = Responder::start(&bench, &declared(&["eu", "us"], &rules, "maxConcurrentRuns: 1"), &[]);
     for n in 0..3 {
         responder.alert("eu", &format!("pod-{n}"));
     }
@@ -98,7 +100,10 @@ fn duplicates_are_attached_and_share_the_outcome_of_the_run() {
     assert_eq!((&ended["id"], &ended["duplicates"]), (&run["id"], &Value::from(2)));
     // Within the window, though nothing runs any more.
     responder.alert("eu", "web");
-    assert_eq!(responder.figure("hale_responder_events_filtered_total{cluster=\"eu\",reason=\"duplicate\"}"), 3.0);
+    assert_eq!(
+        responder.figure("hale_responder_events_filtered_total{cluster=\"eu\",reason=\"duplicate\"}"),
+        3.0
+    );
     assert_eq!(bench.lines("ran"), ["web"]);
     assert_eq!(responder.runs().len(), 1);
 }
@@ -127,9 +132,8 @@ fn what_is_no_alert_or_too_mild_or_wanted_by_no_rule_is_dropped_with_its_reason(
     responder.alert("eu", "right");
     responder.wait_run("right", "succeeded");
     let filtered = |reason: &str| {
-        responder.figure(&format!(
-            "hale_responder_events_filtered_total{{cluster=\"eu\",reason=\"{reason}\"}}"
-        ))
+        responder
+            .figure(&format!("hale_responder_events_filtered_total{{cluster=\"eu\",reason=\"{reason}\"}}"))
     };
     assert_eq!([filtered("severity"), filtered("no_rule"), filtered("invalid")], [1.0, 2.0, 1.0]);
     assert_eq!(bench.lines("ran"), ["right"]);

@@ -43,10 +43,13 @@ impl Prometheus {
 
     /// The sum of what a query finds.
     fn sum(&self, query: &str) -> Option<f64> {
-        let query: String = query
-            .bytes()
-            .map(|it| if it.is_ascii_alphanumeric() { char::from(it).to_string() } else { format!("%{it:02X}") })
-            .collect();
+        let query: String =
+            query
+                .bytes()
+                .map(|it| {
+                    if it.is_ascii_alphanumeric() { char::from(it).to_string() } else { format!("%{it:02X}") }
+                })
+                .collect();
         let (status, body) = ask(self.at, "GET", &format!("/api/v1/query?query={query}"), "")?;
         // The body may come in chunks: what is between the first and the last brace is the answer.
         let body = body.get(body.find('{')?..=body.rfind('}')?)?;
@@ -136,7 +139,11 @@ fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
     let responder = Responder::start(&bench, &yaml, &args);
     let text = responder.figures();
     for series in AT_ZERO {
-        assert_eq!(responder.find_figure(&format!("hale_responder_{series}")), Some(0.0), "{series} in {text}");
+        assert_eq!(
+            responder.find_figure(&format!("hale_responder_{series}")),
+            Some(0.0),
+            "{series} in {text}"
+        );
     }
     assert_eq!(responder.figure("hale_responder_queue_capacity{cluster=\"eu\"}"), 2.0);
     promtool(&text);
@@ -169,13 +176,16 @@ fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
     responder.alert("eu", "waits");
     prometheus.expect("hale_responder_queue_depth{cluster=\"eu\"}", |it| it == 1.0);
     prometheus.expect(&sum("events_expired_total{cluster=\"eu\"}"), |it| it == 1.0);
-    for name in ["events_received_total", "events_queued_total", "events_dequeued_total", "agents_spawned_total"] {
+    for name in
+        ["events_received_total", "events_queued_total", "events_dequeued_total", "agents_spawned_total"]
+    {
         prometheus.expect(&sum(&format!("{name}{{cluster=\"eu\"}}")), |it| it >= 6.0);
     }
     prometheus.expect(&sum("agents_completed_total{status=\"succeeded\"}"), |it| it >= 2.0);
     prometheus.expect(&sum("agents_failed_total{reason=\"exit\"}"), |it| it == 2.0);
     prometheus.expect(&sum("agent_duration_seconds_bucket{status=\"succeeded\",le=\"1.0\"}"), |it| it >= 2.0);
-    prometheus.expect(&sum("sse_connection_errors_total{cluster=\"away\",reason=\"network\"}"), |it| it >= 1.0);
+    prometheus
+        .expect(&sum("sse_connection_errors_total{cluster=\"away\",reason=\"network\"}"), |it| it >= 1.0);
     prometheus.expect(&sum("sse_connections_active{cluster=\"eu\"}"), |it| it == 1.0);
     prometheus.expect(&sum("sse_connection_duration_seconds_count{cluster=\"ends\"}"), |it| it >= 1.0);
     prometheus.expect(&sum("sse_reconnections_total{cluster=\"ends\"}"), |it| it >= 1.0);

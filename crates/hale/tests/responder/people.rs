@@ -6,7 +6,10 @@ use crate::harness::{Bench, Responder, declared};
 fn what_is_only_observed_is_written_down_and_not_run() {
     let bench = Bench::new();
     let program = bench.script("run.sh", "echo $HALE_NAME >> $DIR/ran");
-    let rules = format!("{{name: all, autonomy: observe, run: {{command: [\"{}\", \"$(HALE_NAME)\"]}}}}", program.display());
+    let rules = format!(
+        "{{name: all, autonomy: observe, run: {{command: [\"{}\", \"$(HALE_NAME)\"]}}}}",
+        program.display()
+    );
     let responder = Responder::start(&bench, &declared(&["eu"], &rules, ""), &[]);
     responder.alert("eu", "web");
     let run = responder.wait_run("web", "observed");
@@ -23,7 +26,8 @@ fn a_person_approves_one_and_rejects_the_other() {
     let responder = Responder::start(&bench, &yaml, &[]);
     responder.alert("eu", "yes");
     responder.alert("eu", "no");
-    let (yes, no) = (responder.wait_run("yes", "awaiting_approval"), responder.wait_run("no", "awaiting_approval"));
+    let (yes, no) =
+        (responder.wait_run("yes", "awaiting_approval"), responder.wait_run("no", "awaiting_approval"));
     // What waits for a person waits over a restart, too.
     responder.kill();
     let responder = Responder::start(&bench, &yaml, &[]);

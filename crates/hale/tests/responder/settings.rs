@@ -59,8 +59,11 @@ fn what_is_no_time_and_no_port_stops_the_start() {
         assert_eq!(code, Some(2), "{name}=0: {why}");
         assert!(why.contains(name) || why.contains("--"), "it says which: {why}");
     }
-    std::fs::write(&file, declared(&["eu"], "{name: all, match: {severity: loud}, run: {command: [\"true\"]}}", ""))
-        .unwrap();
+    std::fs::write(
+        &file,
+        declared(&["eu"], "{name: all, match: {severity: loud}, run: {command: [\"true\"]}}", ""),
+    )
+    .unwrap();
     let (code, why) = run(&[], &[]);
     assert_eq!(code, Some(3), "a bad severity stops the start: {why}");
     assert!(why.contains("loud"), "{why}");
@@ -109,8 +112,14 @@ fn health_is_said_in_one_word_and_what_is_wrong_line_by_line() {
     let bench = Bench::new();
     let mut responder = Responder::start(&bench, &yaml, &[]);
     let line = responder.wait_log("a connection failed", |it| it["message"] == "a connection failed");
-    assert_eq!((&line["level"], &line["cluster"], &line["reason"]), (&"WARN".into(), &"eu".into(), &"network".into()));
-    assert!(line["retry_in"].as_f64().unwrap() > 0.5 && line["attempt"] == 1 && line["error"].is_string(), "{line:#}");
+    assert_eq!(
+        (&line["level"], &line["cluster"], &line["reason"]),
+        (&"WARN".into(), &"eu".into(), &"network".into())
+    );
+    assert!(
+        line["retry_in"].as_f64().unwrap() > 0.5 && line["attempt"] == 1 && line["error"].is_string(),
+        "{line:#}"
+    );
     assert_eq!(responder.healthy("/readyz"), (503, "no source is connected\n".to_owned()));
     assert_eq!(responder.healthy("/healthz").0, 200);
 }

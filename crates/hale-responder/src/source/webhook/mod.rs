@@ -89,7 +89,7 @@ async fn bind(
     let failed = |error: io::Error| Failure::network(format!("can't listen on {}: {error}", source.listen));
     let listener = TcpListener::bind(source.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    tracing::info!(source = line.source(), %address, path = source.path, "webhook listens");
+    tracing::info!(source = line.source(), %address, path = source.path, "a webhook source listens");
     if let Some(listening) = listening {
         listening.send_replace(Some(address));
     }
