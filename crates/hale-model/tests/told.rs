@@ -200,6 +200,7 @@ fn one_of_each() -> Vec<EventData> {
     ]
     .into_iter()
     .chain(decided())
+    .chain(responded())
     .collect()
 }
 
@@ -246,6 +247,12 @@ fn decided() -> Vec<EventData> {
             status: DiagnosticsStatus::Failed,
             error: Some("diagnostics_disabled".into()),
         }),
+    ]
+}
+
+/// What a responder tells.
+fn responded() -> Vec<EventData> {
+    vec![
         EventData::RunStarted(RunStarted { run: run(0) }),
         EventData::RunSucceeded(RunSucceeded { run: run(0), reason: "exit 0".into(), run_seconds: 12.0 }),
         EventData::RunFailed(RunFailed {

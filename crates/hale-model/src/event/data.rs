@@ -189,144 +189,96 @@ pub enum EventData {
     BreakerClosed(BreakerClosed),
 }
 
-impl EventData {
-    /// Every type of the list, in order.
-    pub const TYPES: [&'static str; 59] = [
-        "dev.hale.replica.starting",
-        "dev.hale.replica.running",
-        "dev.hale.replica.ready",
-        "dev.hale.replica.not_ready",
-        "dev.hale.replica.unhealthy",
-        "dev.hale.replica.recovered",
-        "dev.hale.replica.exited",
-        "dev.hale.replica.restarting",
-        "dev.hale.replica.restarted",
-        "dev.hale.replica.restart_succeeded",
-        "dev.hale.replica.restart_failed",
-        "dev.hale.replica.held",
-        "dev.hale.replica.released",
-        "dev.hale.replica.failed",
-        "dev.hale.replica.stopped",
-        "dev.hale.replica.stop_failed",
-        "dev.hale.replica.flapping",
-        "dev.hale.replica.flapping_ended",
-        "dev.hale.replica.paused",
-        "dev.hale.replica.resumed",
-        "dev.hale.replica.would_have",
-        "dev.hale.replica.prober_error",
-        "dev.hale.replica.out_of_memory",
-        "dev.hale.replica.warning",
-        "dev.hale.workload.applied",
-        "dev.hale.target.probe_failed",
-        "dev.hale.target.probe_recovered",
-        "dev.hale.target.forgotten",
-        "dev.hale.target.paused",
-        "dev.hale.target.resumed",
-        "dev.hale.node.started",
-        "dev.hale.node.stopping",
-        "dev.hale.node.observer_suspect",
-        "dev.hale.replica.placed",
-        "dev.hale.replica.withdrawn",
-        "dev.hale.replica.unplaceable",
-        "dev.hale.workload.updated",
-        "dev.hale.workload.rolled_back",
-        "dev.hale.workload.update_stalled",
-        "dev.hale.node.lost",
-        "dev.hale.node.ready",
-        "dev.hale.node.drained",
-        "dev.hale.cluster.braked",
-        "dev.hale.cluster.brake_released",
-        "dev.hale.deployment.degraded",
-        "dev.hale.deployment.failing",
-        "dev.hale.deployment.recovered",
-        "dev.hale.diagnostics.completed",
-        "dev.hale.run.started",
-        "dev.hale.run.succeeded",
-        "dev.hale.run.failed",
-        "dev.hale.run.awaiting_approval",
-        "dev.hale.run.decided",
-        "dev.hale.run.would_have",
-        "dev.hale.run.escalated",
-        "dev.hale.alert.expired",
-        "dev.hale.alert.dropped",
-        "dev.hale.responder.breaker_opened",
-        "dev.hale.responder.breaker_closed",
-    ];
+/// The types of the list: one entry makes both what an event is called and its place among all.
+macro_rules! types {
+    ($($name:ident = $kind:literal,)*) => {
+        impl EventData {
+            /// Every type of the list, in order.
+            pub const TYPES: [&'static str; [$($kind),*].len()] = [$($kind),*];
 
+            /// Its CloudEvents type.
+            #[must_use]
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => $kind,)*
+                }
+            }
+        }
+    };
+}
+
+types! {
+    ReplicaStarting = "dev.hale.replica.starting",
+    ReplicaRunning = "dev.hale.replica.running",
+    ReplicaReady = "dev.hale.replica.ready",
+    ReplicaNotReady = "dev.hale.replica.not_ready",
+    ReplicaUnhealthy = "dev.hale.replica.unhealthy",
+    ReplicaRecovered = "dev.hale.replica.recovered",
+    ReplicaExited = "dev.hale.replica.exited",
+    ReplicaRestarting = "dev.hale.replica.restarting",
+    ReplicaRestarted = "dev.hale.replica.restarted",
+    ReplicaRestartSucceeded = "dev.hale.replica.restart_succeeded",
+    ReplicaRestartFailed = "dev.hale.replica.restart_failed",
+    ReplicaHeld = "dev.hale.replica.held",
+    ReplicaReleased = "dev.hale.replica.released",
+    ReplicaFailed = "dev.hale.replica.failed",
+    ReplicaStopped = "dev.hale.replica.stopped",
+    ReplicaStopFailed = "dev.hale.replica.stop_failed",
+    ReplicaFlapping = "dev.hale.replica.flapping",
+    ReplicaFlappingEnded = "dev.hale.replica.flapping_ended",
+    ReplicaPaused = "dev.hale.replica.paused",
+    ReplicaResumed = "dev.hale.replica.resumed",
+    ReplicaWouldHave = "dev.hale.replica.would_have",
+    ReplicaProberError = "dev.hale.replica.prober_error",
+    ReplicaOutOfMemory = "dev.hale.replica.out_of_memory",
+    ReplicaWarning = "dev.hale.replica.warning",
+    WorkloadApplied = "dev.hale.workload.applied",
+    TargetProbeFailed = "dev.hale.target.probe_failed",
+    TargetProbeRecovered = "dev.hale.target.probe_recovered",
+    TargetForgotten = "dev.hale.target.forgotten",
+    TargetPaused = "dev.hale.target.paused",
+    TargetResumed = "dev.hale.target.resumed",
+    NodeStarted = "dev.hale.node.started",
+    NodeStopping = "dev.hale.node.stopping",
+    NodeObserverSuspect = "dev.hale.node.observer_suspect",
+    ReplicaPlaced = "dev.hale.replica.placed",
+    ReplicaWithdrawn = "dev.hale.replica.withdrawn",
+    ReplicaUnplaceable = "dev.hale.replica.unplaceable",
+    WorkloadUpdated = "dev.hale.workload.updated",
+    WorkloadRolledBack = "dev.hale.workload.rolled_back",
+    WorkloadUpdateStalled = "dev.hale.workload.update_stalled",
+    NodeLost = "dev.hale.node.lost",
+    NodeReady = "dev.hale.node.ready",
+    NodeDrained = "dev.hale.node.drained",
+    ClusterBraked = "dev.hale.cluster.braked",
+    ClusterBrakeReleased = "dev.hale.cluster.brake_released",
+    DeploymentDegraded = "dev.hale.deployment.degraded",
+    DeploymentFailing = "dev.hale.deployment.failing",
+    DeploymentRecovered = "dev.hale.deployment.recovered",
+    DiagnosticsCompleted = "dev.hale.diagnostics.completed",
+    RunStarted = "dev.hale.run.started",
+    RunSucceeded = "dev.hale.run.succeeded",
+    RunFailed = "dev.hale.run.failed",
+    RunAwaitingApproval = "dev.hale.run.awaiting_approval",
+    RunDecided = "dev.hale.run.decided",
+    RunWouldHave = "dev.hale.run.would_have",
+    RunEscalated = "dev.hale.run.escalated",
+    AlertExpired = "dev.hale.alert.expired",
+    AlertDropped = "dev.hale.alert.dropped",
+    BreakerOpened = "dev.hale.responder.breaker_opened",
+    BreakerClosed = "dev.hale.responder.breaker_closed",
+}
+
+impl EventData {
     /// What happened and why in one line for people; who and when stand beside it.
     #[must_use]
     pub fn message(&self) -> String {
         crate::describe::event(self)
     }
 
-    /// Its CloudEvents type.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::ReplicaStarting(_) => "dev.hale.replica.starting",
-            Self::ReplicaRunning(_) => "dev.hale.replica.running",
-            Self::ReplicaReady(_) => "dev.hale.replica.ready",
-            Self::ReplicaNotReady(_) => "dev.hale.replica.not_ready",
-            Self::ReplicaUnhealthy(_) => "dev.hale.replica.unhealthy",
-            Self::ReplicaRecovered(_) => "dev.hale.replica.recovered",
-            Self::ReplicaExited(_) => "dev.hale.replica.exited",
-            Self::ReplicaRestarting(_) => "dev.hale.replica.restarting",
-            Self::ReplicaRestarted(_) => "dev.hale.replica.restarted",
-            Self::ReplicaRestartSucceeded(_) => "dev.hale.replica.restart_succeeded",
-            Self::ReplicaRestartFailed(_) => "dev.hale.replica.restart_failed",
-            Self::ReplicaHeld(_) => "dev.hale.replica.held",
-            Self::ReplicaReleased(_) => "dev.hale.replica.released",
-            Self::ReplicaFailed(_) => "dev.hale.replica.failed",
-            Self::ReplicaStopped(_) => "dev.hale.replica.stopped",
-            Self::ReplicaStopFailed(_) => "dev.hale.replica.stop_failed",
-            Self::ReplicaFlapping(_) => "dev.hale.replica.flapping",
-            Self::ReplicaFlappingEnded(_) => "dev.hale.replica.flapping_ended",
-            Self::ReplicaPaused(_) => "dev.hale.replica.paused",
-            Self::ReplicaResumed(_) => "dev.hale.replica.resumed",
-            Self::ReplicaWouldHave(_) => "dev.hale.replica.would_have",
-            Self::ReplicaProberError(_) => "dev.hale.replica.prober_error",
-            Self::ReplicaOutOfMemory(_) => "dev.hale.replica.out_of_memory",
-            Self::ReplicaWarning(_) => "dev.hale.replica.warning",
-            Self::WorkloadApplied(_) => "dev.hale.workload.applied",
-            Self::TargetProbeFailed(_) => "dev.hale.target.probe_failed",
-            Self::TargetProbeRecovered(_) => "dev.hale.target.probe_recovered",
-            Self::TargetForgotten(_) => "dev.hale.target.forgotten",
-            Self::TargetPaused(_) => "dev.hale.target.paused",
-            Self::TargetResumed(_) => "dev.hale.target.resumed",
-            Self::NodeStarted(_) => "dev.hale.node.started",
-            Self::NodeStopping(_) => "dev.hale.node.stopping",
-            Self::NodeObserverSuspect(_) => "dev.hale.node.observer_suspect",
-            Self::ReplicaPlaced(_) => "dev.hale.replica.placed",
-            Self::ReplicaWithdrawn(_) => "dev.hale.replica.withdrawn",
-            Self::ReplicaUnplaceable(_) => "dev.hale.replica.unplaceable",
-            Self::WorkloadUpdated(_) => "dev.hale.workload.updated",
-            Self::WorkloadRolledBack(_) => "dev.hale.workload.rolled_back",
-            Self::WorkloadUpdateStalled(_) => "dev.hale.workload.update_stalled",
-            Self::NodeLost(_) => "dev.hale.node.lost",
-            Self::NodeReady(_) => "dev.hale.node.ready",
-            Self::NodeDrained(_) => "dev.hale.node.drained",
-            Self::ClusterBraked(_) => "dev.hale.cluster.braked",
-            Self::ClusterBrakeReleased(_) => "dev.hale.cluster.brake_released",
-            Self::DeploymentDegraded(_) => "dev.hale.deployment.degraded",
-            Self::DeploymentFailing(_) => "dev.hale.deployment.failing",
-            Self::DeploymentRecovered(_) => "dev.hale.deployment.recovered",
-            Self::DiagnosticsCompleted(_) => "dev.hale.diagnostics.completed",
-            Self::RunStarted(_) => "dev.hale.run.started",
-            Self::RunSucceeded(_) => "dev.hale.run.succeeded",
-            Self::RunFailed(_) => "dev.hale.run.failed",
-            Self::RunAwaitingApproval(_) => "dev.hale.run.awaiting_approval",
-            Self::RunDecided(_) => "dev.hale.run.decided",
-            Self::RunWouldHave(_) => "dev.hale.run.would_have",
-            Self::RunEscalated(_) => "dev.hale.run.escalated",
-            Self::AlertExpired(_) => "dev.hale.alert.expired",
-            Self::AlertDropped(_) => "dev.hale.alert.dropped",
-            Self::BreakerOpened(_) => "dev.hale.responder.breaker_opened",
-            Self::BreakerClosed(_) => "dev.hale.responder.breaker_closed",
-        }
-    }
-
     /// How much it matters.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a closed list, each of it in one place")]
     pub const fn severity(&self) -> Severity {
         match self {
             // What was asked for is no reason to worry.
@@ -403,6 +355,7 @@ impl EventData {
 
     /// Which run of a replica it is about, if it is about one.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a closed list, each of it in one place")]
     pub const fn instance(&self) -> Option<&Instance> {
         match self {
             Self::ReplicaStarting(ReplicaStarting { instance, .. })
