@@ -267,7 +267,7 @@ function drawRun(run) {
   const step = run.step ? ` step ${run.step}` : "";
   const left = waits && run.approve_until ? `expires in ${ago(Date.now(), Date.parse(run.approve_until))}` : "";
   const lines = [`${run.fault_type} in ${run.cluster}, rule ${run.rule}${step}`, run.reason, left].filter(Boolean);
-  return element("div", { class: "target" },
+  return element("div", { class: "target run" },
     element("span", { class: "name" }, resource(run.resource)),
     element("span", { class: `status ${runColour[run.state] || "unknown"}` }, run.state.replaceAll("_", " ")),
     element("span", { class: "dim since" }, `${ago(Date.parse(run.queued_at), Date.now())} ago`),
