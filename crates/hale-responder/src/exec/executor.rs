@@ -122,6 +122,18 @@ impl Executor {
     /// # Errors
     /// The options make no sense, or the directory can't be made.
     pub fn new(options: ExecOptions) -> Result<Self, ExecError> {
+        Self::make(options, leftovers::base)
+    }
+
+    /// The same without cgroups, for a machine where they do harm: runs are kept together by descent and mark.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub fn without_cgroups(options: ExecOptions) -> Result<Self, ExecError> {
+        Self::make(options, |_, _| None)
+    }
+
+    fn make(options: ExecOptions, base: impl Fn(&Path, &str) -> Option<PathBuf>) -> Result<Self, ExecError> {
         let good = |it: char| it.is_ascii_alphanumeric() || it == '-';
         if options.mark.is_empty() || options.mark.len() > 64 || !options.mark.chars().all(good) {
             let mark = &options.mark;
@@ -138,7 +150,7 @@ impl Executor {
         let made = DirBuilder::new().recursive(true).mode(0o711).create(&path);
         made.map_err(|source| ExecError::Workspaces { path: path.clone(), source })?;
         let last_base = leftovers::last_base(&path, &options.mark);
-        let base = leftovers::base(&path, &options.mark);
+        let base = base(&path, &options.mark);
         let allowed = Allowed { no_root: options.no_root, users: options.allow_users.clone() };
         let (hurry, asked) = (CancellationToken::new(), AtomicU64::new(0));
         Ok(Self { shared: Arc::new(Shared { options, allowed, base, last_base, hurry, asked }) })
@@ -346,20 +358,8 @@ impl Executor {
             logs,
             max_output: program.max_output,
             mark,
-            group: self.group(&name),
+            group: self.shared.base.as_ref().map(|base| base.join(&name)),
         })
-    }
-
-    /// A cgroup for a run; without one it is kept together by descent and mark.
-    fn group(&self, name: &str) -> Option<PathBuf> {
-        let group = self.shared.base.as_ref()?.join(name);
-        match cgroup::make(&group) {
-            Ok(()) => Some(group),
-            Err(error) => {
-                tracing::warn!(%error, group = %group.display(), "a run gets no cgroup of its own");
-                None
-            }
-        }
     }
 }
 

@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     env,
     fs::File,
-    io::{self, PipeReader, PipeWriter},
+    io::{self, PipeReader, PipeWriter, Read},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use hale_keeper::{enter, protocol::User};
+use hale_keeper::{cgroup, enter, protocol::User};
 use hale_model::spec::Program;
 use rustix::io::Errno;
 
@@ -34,7 +34,7 @@ pub(super) struct Start {
     pub(super) max_output: u64,
     /// The value of its mark.
     pub(super) mark: String,
-    /// The cgroup that it enters.
+    /// The cgroup that is made for it, and that it enters.
     pub(super) group: Option<PathBuf>,
 }
 
@@ -76,9 +76,22 @@ impl Start {
                 Some((writer, bytes))
             }
         };
+        self.make_group();
         enter::before_exec(&mut command, self.group.as_deref(), self.user.clone());
-        let child = command.spawn().map_err(|error| self.not_started(&error))?;
+        let child = command.spawn().map_err(|error| {
+            self.group.as_deref().map(cgroup::remove_tree);
+            self.not_started(&error)
+        })?;
         Ok(Spawned { child, outputs: [out, err], input })
+    }
+
+    /// Without one the run is kept together by descent and mark.
+    fn make_group(&mut self) {
+        let Some(group) = &self.group else { return };
+        if let Err(error) = cgroup::make(group) {
+            tracing::warn!(%error, group = %group.display(), "a run gets no cgroup of its own");
+            self.group = None;
+        }
     }
 
     fn not_started(&self, error: &io::Error) -> String {
@@ -87,7 +100,6 @@ impl Start {
             Some(Errno::TOOBIG) => {
                 "its arguments and environment are too long together: take a file or stdin".to_owned()
             }
-            Some(Errno::NOEXEC) => "it is no program: does its first line lack #!/bin/sh?".to_owned(),
             Some(Errno::NOENT) if self.program.exists() => {
                 "what it needs to run is missing: look at its first line".to_owned()
             }
@@ -114,6 +126,9 @@ pub(super) fn find(name: &str, path: &str) -> Result<PathBuf, String> {
         })?;
         return match (it.is_file(), it.permissions().mode() & 0o111) {
             (true, 0) => Err(format!("the program {name} is not executable: chmod +x {name}")),
+            (true, _) if is_text(&program) => Err(format!(
+                "the program {name} is text: its first line does not say what runs it (#!/bin/sh)"
+            )),
             (true, _) => Ok(program),
             (false, _) if it.is_dir() => Err(format!("the program {name} is a directory")),
             (false, _) => Err(format!("the program {name} is no file")),
@@ -126,6 +141,14 @@ pub(super) fn find(name: &str, path: &str) -> Result<PathBuf, String> {
         .map(|folder| folder.join(name))
         .find(is_program)
         .ok_or_else(|| format!("there is no program {name} in PATH ({path})"))
+}
+
+/// Whether a file is a script that does not say of what kind. The C library would try a shell then; nothing runs in a shell
+/// here unless that was asked for.
+fn is_text(program: &Path) -> bool {
+    let mut begin = Vec::new();
+    let read = File::open(program).and_then(|file| file.take(128).read_to_end(&mut begin));
+    read.is_ok() && !begin.starts_with(b"#!") && !begin.contains(&0)
 }
 
 /// The whole environment of a program (R8): `PATH`, `HOME` and `LANG`, without which hardly anything runs as it should;
