@@ -1,9 +1,12 @@
 //! What is allowed but probably not meant: the warnings of `hale check` (C5).
 
+mod responder;
+
 use std::{fmt, time::Duration};
 
 use hale_health::{OnExhausted, ProbeKind, RestartMode};
 
+pub use self::responder::lint_responder;
 use crate::spec::{Check, Container, ContainerFrom, Probe, Pull, Run, Workload};
 
 /// A longer wait than this before a check has failed makes detection slow.
@@ -17,7 +20,7 @@ const THREE_BEATS: Duration = Duration::from_secs(15);
 pub struct Warning {
     /// A stable word for it.
     pub code: &'static str,
-    /// The workload.
+    /// The workload, or the responder.
     pub workload: String,
     /// The field it is about.
     pub field: String,
@@ -33,14 +36,28 @@ impl fmt::Display for Warning {
     }
 }
 
+/// The warnings of one document.
+struct Warnings {
+    of: String,
+    all: Vec<Warning>,
+}
+
+impl Warnings {
+    fn of(name: &str) -> Self {
+        Self { of: name.to_owned(), all: Vec::new() }
+    }
+
+    fn warn(&mut self, code: &'static str, field: &str, message: String, help: &str) {
+        let workload = self.of.clone();
+        self.all.push(Warning { code, workload, field: field.into(), message, help: help.into() });
+    }
+}
+
 /// Looks a valid workload over.
 #[must_use]
 pub fn lint(workload: &Workload) -> Vec<Warning> {
-    let mut all = Vec::new();
-    let mut warn = |code, field: &str, message: String, help: &str| {
-        let workload = workload.name.clone();
-        all.push(Warning { code, workload, field: field.into(), message, help: help.into() });
-    };
+    let mut all = Warnings::of(&workload.name);
+    let mut warn = |code, field: &str, message: String, help: &str| all.warn(code, field, message, help);
     for (kind, probe) in probes(workload) {
         lint_probe(kind, probe, &mut warn);
     }
@@ -84,7 +101,7 @@ pub fn lint(workload: &Workload) -> Vec<Warning> {
         lint_container(container, &mut warn);
     }
     lint_service(workload, &mut warn);
-    all
+    all.all
 }
 
 fn lint_service(workload: &Workload, warn: &mut impl FnMut(&'static str, &str, String, &str)) {

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use hale_model::{
     document,
     file::{Declared, FileError, read_str, schema},
+    lint::lint_responder,
     spec::{
         AlertSeverity, Autonomy, Overflow, PLACEHOLDERS, Remote, Responder, ResponderLimits, SourceKind,
         Stdin, Step, SuccessWhen, is_placeholder,
@@ -287,4 +288,61 @@ fn the_schema_has_every_part_of_a_responder() {
         ["Responder", "Source", "SseFields", "Rule", "Match", "Program", "SuccessWhen", "Artifact", "Step"];
     let all: String = names.into_iter().chain(["Remote", "Limits"]).map(of).collect();
     insta::assert_snapshot!(all);
+}
+
+fn warned(responder: &Responder) -> Vec<String> {
+    lint_responder(responder).into_iter().map(|it| format!("{} {}", it.code, it.field)).collect()
+}
+
+#[test]
+fn of_the_contract_one_thing_is_said() {
+    let expected = ["recovery_unseen rules.crash-loops.successWhen.recoveredWithin"];
+    assert_eq!(warned(&one(CONTRACT)), expected);
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let it = one("kind: Responder
+name: r
+sources:
+- {name: far, kind: mcp, url: \"http://mcp.example.com/mcp\", tokenFile: t}
+- {name: near, kind: mcp, url: \"http://127.0.0.1:8383/mcp\", tokenFile: t}
+- {name: here, kind: hale}
+rules:
+- {name: shops, match: {namespaces: [\"shop-*\"]}, run: {command: [bash, -ec, \"echo $(HALE_MESSAGE)\"]}}
+- {name: one-shop, match: {severity: error, kinds: [Pod], namespaces: [shop-a, \"shop-b*\"]}, run: {command: [a]}}
+- {name: here, match: {clusters: [here]}, run: {command: [a]}, successWhen: {recoveredWithin: 5m}}
+- {name: asks, match: {severity: info}, run: {command: [sh, -c, \"echo $(HALE_CLUSTER)\"]}, approvalTimeout: 5m}
+- {name: late, match: {names: [a]}, run: {command: [a]}, escalate: {webhook: {url: \"http://a.example.com\", tokenFile: t}}}
+limits: {maxPerCluster: 9}
+");
+    let expected = [
+        "token_in_clear sources.far.tokenFile",
+        "shell_injection rules.shops.run.command",
+        "unreachable_rule rules.one-shop",
+        "no_escalation rules.here.successWhen.recoveredWithin",
+        "no_effect rules.asks.approvalTimeout",
+        "unreachable_rule rules.late",
+        "token_in_clear rules.late.escalate[0].webhook.tokenFile",
+        "no_budget limits.runsPerHour",
+        "no_effect limits.maxPerCluster",
+    ];
+    assert_eq!(warned(&it), expected);
+}
+
+#[test]
+fn a_rule_that_can_still_be_reached_is_not_warned_of() {
+    for (first, second) in [
+        ("severity: error", "severity: warning"),
+        ("namespaces: [\"*\"]", "kinds: [Pod]"),
+        ("kinds: [Pod]", "kinds: [Pod, Node]"),
+        ("names: [\"a?\"]", "names: [ab]"),
+        ("labels: {env: prod}", "labels: {env: \"*\"}"),
+        ("schedule: {from: \"01:00\", to: \"02:00\"}", "severity: error"),
+    ] {
+        let it = with_rule(&format!(
+            "{{name: a, match: {{{first}}}, run: {{command: [a]}}}}\n- {{name: b, match: {{{second}}}, run: {{command: [a]}}}}"
+        ));
+        assert_eq!(warned(&it), ["no_budget limits.runsPerHour"], "{first}, then {second}");
+    }
 }

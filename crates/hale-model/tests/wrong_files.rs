@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use hale_model::file::{FileError, read_bytes, read_files};
+use hale_model::{
+    file::{FileError, read_bytes, read_files},
+    lint::lint_responder,
+};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use proptest::prelude::*;
 use rstest::{Context, rstest};
@@ -79,6 +82,8 @@ fn a_workload_with(#[context] context: Context, #[case] rest: &str) {
 #[case::unknown_kind("kind: workload\nname: web\n")]
 #[case::kubernetes_kind("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n")]
 #[case::responder("kind: Responder\nname: triage\n")]
+#[case::empty_responder("kind: Responder\nname: triage\nsources: []\nrules:\n- \n")]
+#[case::misspelt_responder("kind: Responders\nname: triage\n")]
 #[case::process_and_container(
     "kind: Workload\nname: web\nprocess: {command: [a]}\ncontainer: {image: nginx}\n"
 )]
@@ -174,6 +179,108 @@ fn a_container_with(#[context] context: Context, #[case] rest: &str) {
     insta::assert_snapshot!(name, said_of(format!("{IMAGE}{rest}").as_bytes()));
 }
 
+/// A responder that is right but for one part, which stands after its place in it.
+fn responder(source: &str, rule: &str, rest: &str) -> String {
+    let source = if source.is_empty() { "{name: here, kind: hale}" } else { source };
+    let rule = if rule.is_empty() { "{name: all, run: {command: [triage]}}" } else { rule };
+    format!("kind: Responder\nname: triage\nsources:\n- {source}\nrules:\n- {rule}\n{rest}")
+}
+
+#[rstest]
+#[case::source_without_a_kind("{name: a, url: \"http://127.0.0.1/mcp\"}")]
+#[case::source_of_an_unknown_kind("{name: a, kind: webhok}")]
+#[case::source_without_a_name("{kind: hale}")]
+#[case::source_with_a_name_that_is_no_label("{name: prod/eu, kind: hale}")]
+#[case::two_sources_of_one_name("{name: a, kind: hale}\n- {name: a, kind: hale}")]
+#[case::mcp_without_a_url("{name: a, kind: mcp}")]
+#[case::mcp_with_a_bad_url("{name: a, kind: mcp, url: \"127.0.0.1:8383/mcp\"}")]
+#[case::mcp_with_an_unknown_mode("{name: a, kind: mcp, url: \"http://127.0.0.1/mcp\", mode: fault}")]
+#[case::token_in_a_url("{name: a, kind: mcp, url: \"http://me:secret@127.0.0.1/mcp\"}")]
+#[case::ca_file_without_https("{name: a, kind: mcp, url: \"http://127.0.0.1/mcp\", caFile: ca.pem}")]
+#[case::fields_of_other_kinds(
+    "{name: a, kind: hale, mode: faults, fields: {name: /a}, listen: \"127.0.0.1:1\", path: /}"
+)]
+#[case::token_for_nobody("{name: a, kind: hale, tokenFile: t}")]
+#[case::sse_without_fields("{name: a, kind: sse, url: \"http://127.0.0.1/\"}")]
+#[case::sse_without_a_name_field("{name: a, kind: sse, url: \"http://127.0.0.1/\", fields: {kind: /kind}}")]
+#[case::sse_with_fields_that_are_no_pointers(
+    "{name: a, kind: sse, url: \"http://127.0.0.1/\", fields: {name: object.name, kind: /a~2b}}"
+)]
+#[case::webhook_without_an_address("{name: a, kind: webhook, path: /alerts}")]
+#[case::webhook_with_a_url(
+    "{name: a, kind: webhook, url: \"http://127.0.0.1:9095/\", listen: \"127.0.0.1:9095\"}"
+)]
+#[case::webhook_for_everybody("{name: a, kind: webhook, listen: \"0.0.0.0:9095\"}")]
+#[case::webhook_with_a_bad_path("{name: a, kind: webhook, listen: \"127.0.0.1:9095\", path: alerts?a=b}")]
+#[case::two_webhooks_on_one_address(
+    "{name: a, kind: webhook, listen: \"127.0.0.1:9095\"}\n- {name: b, kind: webhook, listen: \"127.0.0.1:9095\", path: /b}"
+)]
+fn a_responder_with_a_source(#[context] context: Context, #[case] source: &str) {
+    let name = context.description.unwrap_or("case").to_owned();
+    insta::assert_snapshot!(name, said_of(responder(source, "", "").as_bytes()));
+}
+
+#[rstest]
+#[case::rule_without_a_name("{run: {command: [a]}}")]
+#[case::rule_without_a_program("{name: all, match: {severity: error}}")]
+#[case::two_rules_of_one_name("{name: a, run: {command: [a]}}\n- {name: a, run: {command: [b]}}")]
+#[case::unknown_field_of_a_match("{name: all, match: {kind: [Pod]}, run: {command: [a]}}")]
+#[case::unknown_severity("{name: all, match: {severity: warn}, run: {command: [a]}}")]
+#[case::match_of_nothing("{name: all, match: {namespaces: [\"\"]}, run: {command: [a]}}")]
+#[case::match_of_an_unknown_cluster("{name: all, match: {clusters: [her, \"prod-*\"]}, run: {command: [a]}}")]
+#[case::schedule_without_an_end(
+    "{name: all, match: {schedule: {from: \"22:00\", timezone: Berlin}}, run: {command: [a]}}"
+)]
+#[case::command_as_a_shell_line("{name: all, run: {command: ./triage.sh $(HALE_CLUSTER)}}")]
+#[case::command_that_is_empty("{name: all, run: {command: []}}")]
+#[case::placeholder_that_is_unknown("{name: all, run: {command: [a, $(HALE_NAMESPCE), $(date)]}}")]
+#[case::placeholder_in_the_program("{name: all, run: {command: [./$(HALE_NAME).sh]}}")]
+#[case::placeholder_in_the_environment("{name: all, run: {command: [a], env: {A: $(HOME), HALE_NAME: me}}}")]
+#[case::all_of_the_environment("{name: all, run: {command: [a], passEnv: [\"*\", A=b]}}")]
+#[case::program_with_limits_of_zero("{name: all, run: {command: [a], timeout: 0, maxOutput: 0}}")]
+#[case::timeout_without_a_unit("{name: all, run: {command: [a], timeout: 300}}")]
+#[case::autonomy_that_is_unknown("{name: all, run: {command: [a]}, autonomy: acts, approvalTimeout: -1h}")]
+#[case::artifact_outside_of_the_workspace(
+    "{name: all, run: {command: [a]}, successWhen: {artifact: {path: ../../etc/passwd}}}"
+)]
+#[case::artifact_without_a_path("{name: all, run: {command: [a]}, successWhen: {artifact: {minBytes: 5}}}")]
+#[case::recovered_when_without_within(
+    "{name: all, run: {command: [a]}, successWhen: {recoveredWhen: {command: [b]}}}"
+)]
+#[case::step_without_anything("{name: all, run: {command: [a]}, escalate: [{}]}")]
+#[case::step_with_a_webhook_and_a_program(
+    "{name: all, run: {command: [a]}, escalate: [{command: [b], webhook: {url: \"http://127.0.0.1/\"}}]}"
+)]
+#[case::step_with_a_webhook_to_nowhere(
+    "{name: all, run: {command: [a]}, escalate: {webhook: {tokenFile: t}}}"
+)]
+fn a_responder_with_a_rule(#[context] context: Context, #[case] rule: &str) {
+    let name = context.description.unwrap_or("case").to_owned();
+    insta::assert_snapshot!(name, said_of(responder("", rule, "").as_bytes()));
+}
+
+#[rstest]
+#[case::limits_of_zero(
+    "limits: {maxConcurrentRuns: 0, queueSize: 0, maxQueueAge: 0s, costPerHour: 0, workspaceBytes: 0}\n"
+)]
+#[case::limits_below_zero(
+    "limits: {maxPerCluster: -1, duplicateWindow: -5m, costPerHour: -0.5, runsPerHour: many}\n"
+)]
+#[case::overflow_that_is_unknown("limits: {overflow: drop-newest}\n")]
+#[case::unknown_limit("limits: {maxConcurrentRun: 5}\n")]
+#[case::unknown_field_of_a_responder("source: []\n")]
+#[case::two_responders_of_one_name(
+    "---\nkind: Responder\nname: triage\nsources: [{name: a, kind: hale}]\nrules: [{name: a, run: {command: [a]}}]\n"
+)]
+#[case::address_of_a_service(
+    "---\nkind: Responder\nname: other\nsources: [{name: a, kind: webhook, listen: \"127.0.0.1:8080\"}]\nrules: [{name: a, run: {command: [a]}}]\n\
+     ---\nkind: Workload\nname: web\nprocess: {command: [a]}\nports: [{name: http}]\nservice: {listen: \"127.0.0.1:8080\"}\n"
+)]
+fn a_responder_with(#[context] context: Context, #[case] rest: &str) {
+    let name = context.description.unwrap_or("case").to_owned();
+    insta::assert_snapshot!(name, said_of(responder("", "", rest).as_bytes()));
+}
+
 #[test]
 fn a_file_that_is_not_utf8() {
     insta::assert_snapshot!(said_of(b"kind: Workload\nname: w\xffb\n"));
@@ -235,10 +342,33 @@ proptest! {
     /// A right file with a piece cut out, put in or exchanged.
     #[test]
     fn reading_never_panics_on_damaged_files(at in 0..1200_usize, cut in 0..20_usize, put in "[ -~\n\t]{0,6}") {
-        let right = include_str!("contract.yaml");
-        let at = right.floor_char_boundary(at.min(right.len()));
-        let end = right.floor_char_boundary((at + cut).min(right.len())).max(at);
-        let text = format!("{}{put}{}", &right[..at], &right[end..]);
+        let text = damaged(include_str!("contract.yaml"), at, cut, &put);
         let _ = read_bytes("x", Path::new("/"), text.as_bytes()).map_err(|errors| drawn(&errors));
     }
+
+    /// What is taken of a damaged responder keeps the promises of the type, whatever was damaged.
+    #[test]
+    fn a_damaged_responder_is_refused_or_right(at in 0..1300_usize, cut in 0..20_usize, put in "[ -~\n\t]{0,6}") {
+        let text = damaged(include_str!("responder.yaml"), at, cut, &put);
+        let read = read_bytes("x", Path::new("/srv"), text.as_bytes());
+        for it in read.map_err(|errors| drawn(&errors)).map(|it| it.responders).unwrap_or_default() {
+            prop_assert!(!it.sources.is_empty() && !it.rules.is_empty());
+            for rule in &it.rules {
+                let program = rule.run.command.first().map(String::as_str).unwrap_or_default();
+                prop_assert!(!program.is_empty() && (program.starts_with('/') || !program.contains('/')), "{program}");
+                prop_assert!(rule.run.timeout.is_none_or(|it| !it.is_zero()));
+                let artifact = rule.success.artifact.as_ref().map(|it| it.path.clone()).unwrap_or_default();
+                prop_assert!(artifact.is_relative() && !artifact.to_string_lossy().contains(".."), "{artifact:?}");
+            }
+            prop_assert!(it.limits.max_concurrent_runs > 0 && it.limits.queue_size > 0);
+            let _ = lint_responder(&it);
+        }
+    }
+}
+
+/// A text with a piece cut out, put in or exchanged.
+fn damaged(right: &str, at: usize, cut: usize, put: &str) -> String {
+    let at = right.floor_char_boundary(at.min(right.len()));
+    let end = right.floor_char_boundary((at + cut).min(right.len())).max(at);
+    format!("{}{put}{}", &right[..at], &right[end..])
 }

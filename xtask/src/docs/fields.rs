@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 /// Objects of the schema that people write, in the order of the chapter, each with its heading.
-const SECTIONS: [(&str, &str); 27] = [
+const SECTIONS: [(&str, &str); 38] = [
     ("Workload", "Workload"),
     ("Process", "process"),
     ("Container", "container"),
@@ -33,6 +33,17 @@ const SECTIONS: [(&str, &str); 27] = [
     ("TargetsFrom", "targetsFrom"),
     ("FailureWindow", "failureWindow"),
     ("Maintenance", "maintenance"),
+    ("Responder", "Responder"),
+    ("Source", "sources"),
+    ("SseFields", "fields"),
+    ("Rule", "rules"),
+    ("Match", "match"),
+    ("Program", "run"),
+    ("SuccessWhen", "successWhen"),
+    ("Artifact", "artifact"),
+    ("Step", "escalate"),
+    ("Remote", "webhook"),
+    ("Limits", "limits"),
 ];
 
 /// The whole chapter.
@@ -40,7 +51,7 @@ pub(super) fn chapter(schema: &str) -> Result<String, String> {
     let schema: Value = serde_json::from_str(schema).map_err(|error| format!("not a schema: {error}"))?;
     let parts = &schema["$defs"];
     let mut text = String::from(
-        "# Every field\n\nA document is a `Workload` or a `Target`. Fields in **bold** must be there. A *duration* has a \
+        "# Every field\n\nA document is a `Workload`, a `Target` or a `Responder`. Fields in **bold** must be there. A *duration* has a \
          unit (`500ms`, `10s`, `5m`, `1h`), *seconds* are a number, a *size* is a number of bytes or has a suffix \
          (`64Mi`).\n",
     );

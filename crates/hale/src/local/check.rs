@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use hale_model::{
     file::{Declared, FileError, read_files},
-    lint::{Warning, lint},
+    lint::{Warning, lint, lint_responder},
 };
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ struct Verdict {
     valid: bool,
     workloads: Vec<String>,
     targets: Vec<String>,
+    responders: Vec<String>,
     warnings: Vec<Warning>,
     errors: Vec<Mistake>,
 }
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
                     valid: false,
                     workloads: Vec::new(),
                     targets: Vec::new(),
+                    responders: Vec::new(),
                     warnings: Vec::new(),
                     errors: errors.iter().map(Mistake::from).collect(),
                 };
@@ -74,7 +76,13 @@ fn tell_valid(declared: &Declared, format: Format) -> Result<(), Failure> {
         valid: true,
         workloads: declared.workloads.iter().map(|it| it.name.clone()).collect(),
         targets: declared.targets.iter().map(|it| it.name.clone()).collect(),
-        warnings: declared.workloads.iter().flat_map(|it| lint(it)).collect(),
+        responders: declared.responders.iter().map(|it| it.name.clone()).collect(),
+        warnings: declared
+            .workloads
+            .iter()
+            .flat_map(|it| lint(it))
+            .chain(declared.responders.iter().flat_map(|it| lint_responder(it)))
+            .collect(),
         errors: Vec::new(),
     };
     if format == Format::Table {
@@ -82,7 +90,13 @@ fn tell_valid(declared: &Declared, format: Format) -> Result<(), Failure> {
     }
     output::write_value(&verdict, format, |out| {
         let (workloads, targets) = (verdict.workloads.len(), verdict.targets.len());
-        writeln!(out, "valid: {}, {}", count(workloads, "workload"), count(targets, "target"))
+        writeln!(out, "valid: {}, {}", count(workloads, "workload"), count(targets, "target"))?;
+        for it in &declared.responders {
+            let (sources, rules) = (it.sources.len(), it.rules.len());
+            let (sources, rules) = (count(sources, "source"), count(rules, "rule"));
+            writeln!(out, "valid: responder {}, {sources}, {rules}", it.name)?;
+        }
+        Ok(())
     })
 }
 

@@ -7,7 +7,7 @@ use hale_health::{ProbeKind, ProbeTiming, ReplicaPolicy, RestartMode, Span, plan
 use hale_model::{
     describe,
     file::Declared,
-    spec::{Probe, Target, Workload},
+    spec::{Probe, Responder, Target, Workload},
 };
 use serde::Serialize;
 
@@ -51,10 +51,19 @@ struct TargetPlan {
     recover: Times,
 }
 
+/// A responder probes nothing: it is only named, with what it listens to and what it has rules for.
+#[derive(Debug, Serialize)]
+struct ResponderPlan {
+    name: String,
+    sources: Vec<String>,
+    rules: Vec<String>,
+}
+
 #[derive(Debug, Serialize)]
 struct Plan {
     workloads: Vec<WorkloadPlan>,
     targets: Vec<TargetPlan>,
+    responders: Vec<ResponderPlan>,
 }
 
 /// Prints the times.
@@ -68,7 +77,17 @@ fn of(declared: &Declared) -> Plan {
     let mut targets: Vec<_> = declared.targets.iter().map(|it| target(it)).collect();
     workloads.sort_by(|a, b| a.name.cmp(&b.name));
     targets.sort_by(|a, b| a.name.cmp(&b.name));
-    Plan { workloads, targets }
+    let mut responders: Vec<_> = declared.responders.iter().map(|it| responder(it)).collect();
+    responders.sort_by(|a, b| a.name.cmp(&b.name));
+    Plan { workloads, targets, responders }
+}
+
+fn responder(it: &Responder) -> ResponderPlan {
+    ResponderPlan {
+        name: it.name.clone(),
+        sources: it.sources.iter().map(|it| it.name.clone()).collect(),
+        rules: it.rules.iter().map(|it| it.name.clone()).collect(),
+    }
 }
 
 fn workload(it: &Workload) -> WorkloadPlan {
@@ -154,6 +173,18 @@ fn table(plan: &Plan) -> Table {
             cell(None),
             cell(None),
             cell(Some(target.recover)),
+        ]);
+    }
+    for it in &plan.responders {
+        let check = format!("{} ({})", it.rules.join(", "), it.sources.join(", "));
+        table.add_row([
+            it.name.clone(),
+            "responder".to_owned(),
+            check,
+            cell(None),
+            cell(None),
+            cell(None),
+            cell(None),
         ]);
     }
     table
