@@ -50,8 +50,7 @@ fn list(at: &File, path: &Path, depth: usize, budget: &mut usize, found: &mut Ve
                 found.push(Artifact { path: shown, bytes: u64::try_from(stat.st_size).unwrap_or(0) });
             }
             FileType::Directory if depth < MAX_DEPTH => {
-                let name = Path::new(std::ffi::OsStr::new(""));
-                let below = beneath::directory_in(at, &name.join(os(entry.file_name())));
+                let below = beneath::directory_in(at, &os(name));
                 if let Ok(below) = below {
                     list(&below, &shown, depth + 1, budget, found);
                 }

@@ -11,6 +11,17 @@ fn example(name: &str) -> String {
     root.canonicalize().unwrap().join(name).display().to_string()
 }
 
+#[test]
+fn the_examples_are_valid_and_what_they_name_is_there() {
+    let files = [example("runbook.yaml"), example("ai-agent.yaml")];
+    let declared = hale_model::file::read_files(&files).expect("they are valid");
+    let of = |name: &str| declared.responders.iter().find(|it| it.name == name).expect("it is declared");
+    assert_eq!(of("runbook").rules[0].run.command, [example("restart.sh")]);
+    for rule in &of("ai-agent").rules {
+        assert_eq!(rule.run.prompt_file.as_deref(), Some(Path::new(&example("prompt.md"))));
+    }
+}
+
 /// A place with a `hale` that writes down what it is asked, and answers with this status.
 fn with_hale(status: i32) -> (Place, String) {
     let place = Place::new();
