@@ -163,11 +163,11 @@ fn responded(data: &EventData) -> String {
     match data {
         EventData::RunStarted(it) => format!("{} runs for {}", step(&it.run), about(&it.run)),
         EventData::RunSucceeded(it) => format!(
-            "{} succeeded after {} for {}: {}",
+            "{} succeeded after {} for {}{}",
             step(&it.run),
             seconds(it.run_seconds),
             about(&it.run),
-            it.reason
+            why(&it.reason)
         ),
         EventData::RunFailed(it) => run_failed(it),
         EventData::RunAwaitingApproval(it) => {
@@ -175,9 +175,7 @@ fn responded(data: &EventData) -> String {
             format!("{} waits for a person{until}, for {}", step(&it.run), about(&it.run))
         }
         EventData::RunDecided(it) => {
-            let what = if it.approved { "approved" } else { "rejected" };
-            let why = if it.reason.is_empty() { String::new() } else { format!(": {}", it.reason) };
-            format!("{} for {} {what} by {}{why}", step(&it.run), about(&it.run), it.by)
+            format!("{} for {} is {}", step(&it.run), about(&it.run), it.reason)
         }
         EventData::RunWouldHave(it) => {
             format!("would run {:?} (observing only) for {}", it.command.join(" "), about(&it.run))
@@ -210,7 +208,12 @@ fn run_failed(it: &RunFailed) -> String {
         RunFailure::Interrupted => "was interrupted",
     };
     let after = it.run_seconds.map(|it| format!(" after {}", seconds(it))).unwrap_or_default();
-    format!("{} {how}{after} for {}: {}", step(&it.run), about(&it.run), it.reason)
+    format!("{} {how}{after} for {}{}", step(&it.run), about(&it.run), why(&it.reason))
+}
+
+/// A reason behind what is told, where there is one.
+fn why(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 /// The rule, and which step of it.

@@ -271,8 +271,8 @@ fn responded() -> Vec<EventData> {
         EventData::RunDecided(RunDecided {
             run: run(0),
             approved: true,
-            by: "cli".into(),
-            reason: "go on".into(),
+            by: "ann via cli".into(),
+            reason: "approved by ann via cli: go on".into(),
         }),
         EventData::RunWouldHave(RunWouldHave {
             run: run(0),

@@ -339,7 +339,7 @@ function what({ data }) {
   if (data.probe_reason && data.probe) parts.push(`${data.probe} ${data.probe_reason} ${data.consecutive_failures}/${data.failure_threshold}`);
   if (data.last_reason) parts.push(`${data.last_reason} ×${data.consecutive_failures}`);
   for (const key of ["reason", "detail", "last_error", "verdict", "change"]) if (data[key]) parts.push(data[key]);
-  if (data.by && !data.hold) parts.push(`by ${data.by}`);
+  if (data.by && !data.hold && !(data.reason || "").includes(data.by)) parts.push(`by ${data.by}`);
   if (data.hint) parts.push(data.hint);
   return parts.join("; ");
 }

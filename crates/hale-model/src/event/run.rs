@@ -126,7 +126,7 @@ pub struct RunDecided {
     pub approved: bool,
     /// Who said so.
     pub by: String,
-    /// Why; may be empty.
+    /// In words, with the why where one was given: `approved by ann: seen it`.
     pub reason: String,
 }
 

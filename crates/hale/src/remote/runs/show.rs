@@ -10,7 +10,7 @@ use hale_model::{
     event::Severity,
     spec::{AlertSeverity, Autonomy},
 };
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use owo_colors::{OwoColorize, Style};
 
 use crate::remote::{
@@ -233,7 +233,16 @@ fn timeline(found: &RunDetail, zone: &TimeZone, out: &mut dyn Write) -> io::Resu
     let mut steps: Vec<(Timestamp, String)> = Vec::new();
     let mut step = |at: Option<Timestamp>, text: String| steps.extend(at.map(|at| (at, text)));
     step(found.alert.as_ref().map(|it| it.timestamp), "it happened, as the alert says".to_owned());
-    step(Some(run.queued_at), "its alert was accepted".to_owned());
+    let accepted = found.alert.as_ref().map_or(run.queued_at, |it| it.received_at);
+    step(Some(accepted), "its alert was accepted".to_owned());
+    // An approval and an escalation queue it anew.
+    if run.queued_at.duration_since(accepted) > SignedDuration::from_secs(1) {
+        let approved = run.decided_by.as_ref().filter(|_| run.state != RunState::Rejected);
+        step(
+            Some(run.queued_at),
+            approved.map_or("it was queued".to_owned(), |by| format!("it was approved by {}", line(by))),
+        );
+    }
     step(run.started_at, "its program was started".to_owned());
     let how = exit(run).map(|it| format!(": {it}")).unwrap_or_default();
     step(run.ended_at, format!("its program ended{how}"));

@@ -100,6 +100,10 @@ fn one_run_is_shown_with_its_timeline_its_alert_and_its_outputs() {
         workspace: Some("/var/lib/hale/runs/r1".into()),
         artifacts: vec![Artifact { path: "output/diagnosis.md".into(), bytes: 2048 }],
         duplicates: 2,
+        queued_at: at(20),
+        started_at: Some(at(21)),
+        ended_at: Some(at(33)),
+        finished_at: Some(at(33)),
         decided_by: Some("ann via cli".to_owned()),
         ..failed()
     };
@@ -125,9 +129,10 @@ shared by   2 more alerts
 timeline
   2025-12-31 23:59:55.000  it happened, as the alert says
   2026-01-01 00:00:00.000  its alert was accepted
-  2026-01-01 00:00:01.000  its program was started
-  2026-01-01 00:00:13.000  its program ended: status 1
-  2026-01-01 00:00:13.000  failed
+  2026-01-01 00:00:20.000  it was approved by ann via cli
+  2026-01-01 00:00:21.000  its program was started
+  2026-01-01 00:00:33.000  its program ended: status 1
+  2026-01-01 00:00:33.000  failed
 
 alert
   a1 (mcp, there f-7)
