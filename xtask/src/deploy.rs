@@ -2,7 +2,10 @@
 //! (K15).
 //!
 //! Real Helm lints and renders, with all values that the charts' `ci/` folders hold; every object that comes out is held
-//! against the JSON schemas of Kubernetes, where a field that they don't know is an error.
+//! against the JSON schemas of Kubernetes, where a field that they don't know is an error. Alert rules and dashboards are
+//! checked by Prometheus' own promtool.
+
+mod watching;
 
 use std::{
     fs,
@@ -18,18 +21,19 @@ use crate::{
 const RELEASES: [&str; 2] = ["1.32", "1.37"];
 
 /// The charts, and of each the values whose result is kept in deploy/kubernetes, under this name.
-const KEPT: [(&str, &str, &str); 4] = [
+const KEPT: [(&str, &str, &str); 5] = [
     ("hale-server", "sqlite", "hale-server"),
     ("hale-server", "postgresql", "hale-server-postgresql"),
     ("hale-kube-agent", "cluster", "hale-kube-agent"),
     ("hale-kube-agent", "namespaced", "hale-kube-agent-namespaced"),
+    ("hale-responder", "responder", "hale-responder"),
 ];
 
 /// The charts.
-const CHARTS: [&str; 2] = ["hale-server", "hale-kube-agent"];
+const CHARTS: [&str; 3] = ["hale-server", "hale-kube-agent", "hale-responder"];
 
 /// Values that a chart must refuse: with each, what it says.
-const REFUSED: [(&str, &[&str], &str); 6] = [
+const REFUSED: [(&str, &[&str], &str); 10] = [
     ("hale-server", &["replicas=2"], "one server has the SQLite file to itself"),
     ("hale-server", &["database.kind=postgresql"], "adminToken.existingSecret"),
     ("hale-server", &["replica=2"], "not allowed"),
@@ -40,6 +44,10 @@ const REFUSED: [(&str, &[&str], &str); 6] = [
         "give token.existingSecret or token.value",
     ),
     ("hale-kube-agent", &["health.intervalSeconds=1"], "not allowed"),
+    ("hale-responder", &[], "responder.config"),
+    ("hale-responder", &["responder.config=x", "responder.existingConfigMap=y"], "not both"),
+    ("hale-responder", &["responder.config=x", "server.url=https://x"], "server.tokenSecret"),
+    ("hale-responder", &["responder.config=x", "settings.shutdownTimeoutSeconds=0"], "shutdownTimeoutSeconds"),
 ];
 
 /// An object with a field that Kubernetes does not know: if this passes, the schemas are not strict.
@@ -78,6 +86,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     wrong.extend(refusals(&helm).err());
     wrong.extend(validate(&rendered, &work).err());
+    wrong.extend(watching::check(&work).err());
     for (chart, values, name) in KEPT {
         let found =
             rendered.iter().find(|it| it.0 == chart && it.1.ends_with(format!("{values}-values.yaml")));
