@@ -47,7 +47,11 @@ const REFUSED: [(&str, &[&str], &str); 10] = [
     ("hale-responder", &[], "responder.config"),
     ("hale-responder", &["responder.config=x", "responder.existingConfigMap=y"], "not both"),
     ("hale-responder", &["responder.config=x", "server.url=https://x"], "server.tokenSecret"),
-    ("hale-responder", &["responder.config=x", "settings.shutdownTimeoutSeconds=0"], "shutdownTimeoutSeconds"),
+    (
+        "hale-responder",
+        &["responder.config=x", "settings.shutdownTimeoutSeconds=0"],
+        "shutdownTimeoutSeconds",
+    ),
 ];
 
 /// An object with a field that Kubernetes does not know: if this passes, the schemas are not strict.
