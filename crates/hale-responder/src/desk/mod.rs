@@ -47,6 +47,8 @@ mod restore;
 mod rules;
 mod seen;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
