@@ -26,21 +26,31 @@ pub(super) struct Notes {
     tell: Arc<dyn Tell>,
     /// How the runs that are not over stood when they were told last.
     told: HashMap<String, RunState>,
+    /// The run that a duplicate was just attached to: it is written anew, and nothing about it is news.
+    attached: Option<String>,
     /// Since when breakers are open.
     open: BTreeMap<Breaker, Timestamp>,
 }
 
 impl Notes {
     pub(super) fn new(responder: String, metrics: Metrics, tell: Arc<dyn Tell>) -> Self {
-        Self { responder, metrics, tell, told: HashMap::new(), open: BTreeMap::new() }
+        Self { responder, metrics, tell, told: HashMap::new(), attached: None, open: BTreeMap::new() }
     }
 
     fn event(&self, subject: &str, data: EventData) {
         self.tell.tell(NewEvent::of_responder(&self.responder, subject, Timestamp::now(), data));
     }
 
+    /// A run was on record already when the responder started, and stands so still.
+    pub(super) fn known(&mut self, run: &Run) {
+        self.told.insert(run.id.clone(), run.state);
+    }
+
     /// An alert is on record.
-    pub(super) fn recorded(&self, record: &AlertRecord) {
+    pub(super) fn recorded(&mut self, record: &AlertRecord) {
+        if record.outcome == AlertOutcome::Duplicate {
+            self.attached.clone_from(&record.run);
+        }
         if record.outcome == AlertOutcome::Refused {
             let run = record.alert.facts(&self.responder, "");
             let reason = record.reason.clone().unwrap_or_default();
@@ -50,6 +60,9 @@ impl Notes {
 
     /// A run is on record: what is new about it is told.
     pub(super) fn changed(&mut self, run: &Run) {
+        if self.attached.take().is_some_and(|it| it == run.id) {
+            return;
+        }
         let before = self.told.get(&run.id).copied();
         if run.state.is_final() {
             self.told.remove(&run.id);

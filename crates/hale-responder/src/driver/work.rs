@@ -123,7 +123,7 @@ impl Work {
             metrics.capacity(&source.name, responder.limits.queue_size);
         }
         let now = now();
-        let known = parts.book.load(now.wall, RECENT).await?;
+        let known = parts.book.load(now.wall, RECENT.max(responder.limits.duplicate_window)).await?;
         let ids = Ids::after(known.runs.iter().map(|(run, _)| run.id.as_str()));
         let rules = DeskSettings { run_timeout: settings.run_timeout, max_queue_age: settings.max_queue_age };
         let mut desk = Desk::new(Arc::clone(&responder), rules, now);
@@ -161,6 +161,10 @@ impl Work {
             hurry: parts.hurry,
             lost: HashMap::new(),
         };
+        for run in work.desk.runs() {
+            work.notes.known(run);
+            work.live.insert(run.id.clone());
+        }
         // What was interrupted is on record before anything new is begun.
         work.settle(Round { effects, ..Round::default() }).await;
         for (n, source) in responder.sources.iter().enumerate() {
