@@ -47,6 +47,8 @@ pub enum Told {
     Unknown {
         /// Its id.
         id: u64,
+        /// The event as it came.
+        event: serde_json::Value,
     },
     /// See [`Followed::Reset`].
     Reset,
@@ -76,7 +78,7 @@ impl EventStream {
             match self.next_of_connection().await? {
                 Some(Told::Event(event)) => return Ok(Followed::Event(event)),
                 Some(Told::Reset) => return Ok(Followed::Reset),
-                Some(Told::Unknown { id }) => {
+                Some(Told::Unknown { id, .. }) => {
                     return Err(ClientError::Protocol(format!("event {id} is none that is known here")));
                 }
                 None => self.reconnect().await?,
@@ -166,7 +168,7 @@ impl EventStream {
 fn unknown(data: &str) -> Option<Told> {
     let value: serde_json::Value = serde_json::from_str(data).ok()?;
     let _ours = value.get("type")?.as_str()?.strip_prefix("dev.hale.")?;
-    Some(Told::Unknown { id: value.get("id")?.as_str()?.parse().ok()? })
+    Some(Told::Unknown { id: value.get("id")?.as_str()?.parse().ok()?, event: value })
 }
 
 /// Log lines.

@@ -27,6 +27,7 @@ pub(crate) struct Decoder {
     begun: bool,
     has_data: bool,
     message: Message,
+    next_id: Option<String>,
     last_id: Option<String>,
     retry: Option<u64>,
 }
@@ -68,6 +69,8 @@ impl Decoder {
         }
         let whole = !std::mem::take(&mut self.line_too_large);
         if line.is_empty() {
+            // Not before the end of its message: who goes on after an id has had what belongs to it.
+            self.last_id = self.next_id.take().or(self.last_id.take());
             let message = std::mem::take(&mut self.message);
             let told = std::mem::take(&mut self.has_data);
             return told.then(|| Message { id: self.last_id.clone(), ..message });
@@ -90,7 +93,7 @@ impl Decoder {
                 }
                 self.has_data = true;
             }
-            "id" if !value.contains('\0') => self.last_id = Some(value.to_owned()),
+            "id" if !value.contains('\0') => self.next_id = Some(value.to_owned()),
             "retry" if value.bytes().all(|it| it.is_ascii_digit()) => self.retry = value.parse().ok(),
             _ => {}
         }
@@ -119,6 +122,8 @@ mod tests {
             }
             assert_eq!(messages, expected, "in pieces of {size}");
             assert_eq!((decoder.retry(), decoder.last_id()), (Some(5), Some("9")));
+            decoder.feed(b"id: 10\ndata: no end", &mut messages);
+            assert_eq!(decoder.last_id(), Some("9"));
         }
     }
 

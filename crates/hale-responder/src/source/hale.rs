@@ -91,9 +91,10 @@ impl Hale {
                         known_until = Some(cursor.time.unwrap_or_else(Timestamp::now));
                         continue;
                     }
-                    Some(Told::Unknown { id }) => {
+                    // A newer hale's: its type, subject and severity say what is needed.
+                    Some(Told::Unknown { id, event }) => {
                         cursor.id = id;
-                        Some(What::Nothing)
+                        Some(from_json(&event))
                     }
                     Some(Told::Event(event)) => {
                         cursor = Cursor { id: event.id, time: Some(event.time) };
