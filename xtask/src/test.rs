@@ -28,6 +28,7 @@ struct Tally {
 pub(crate) fn run(args: &Args) -> Outcome {
     tools::ensure(tools::FOR_TESTS)?;
     tools::python()?;
+    tools::mcp::servers();
     let mut wrong = Vec::new();
     if !args.no_check
         && let Err(message) = check::run(&check::Args::default())

@@ -5,6 +5,7 @@
 //! target folder.
 
 pub(crate) mod helm;
+pub(crate) mod mcp;
 
 use std::{fs, path::PathBuf, process::Command};
 

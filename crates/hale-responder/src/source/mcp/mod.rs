@@ -11,6 +11,8 @@
 //! the list of subscriptions is, and TCP's own keep-alive tells when the server is gone.
 
 mod alerts;
+#[cfg(test)]
+mod real;
 mod session;
 mod wire;
 
