@@ -216,3 +216,16 @@ async fn what_can_not_be_read_is_said_and_the_stream_goes_on() {
     assert_eq!(running.alert().await.resource.name, "web-0");
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_server_that_tells_no_tools_and_gives_no_session_is_subscribed_to_all_the_same() {
+    let manners = Manners { tells_tools: false, sessions: false, ..Manners::default() };
+    let server = McpServer::start(manners).await;
+    let mut running = Running::start(mcp(&server));
+    running.up().await;
+    assert_eq!(server.fault("web-0").await, 1);
+    assert_eq!(running.alert().await.resource.name, "web-0");
+    server.drop_subscriptions().await;
+    server.asked("events_subscribe", 2).await;
+    running.end().await;
+}

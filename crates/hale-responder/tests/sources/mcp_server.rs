@@ -25,6 +25,10 @@ const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(crate) struct Manners {
     pub(crate) tools: Vec<&'static str>,
     pub(crate) logging: bool,
+    /// Whether it says that it has tools, and which.
+    pub(crate) tells_tools: bool,
+    /// Whether it gives sessions; if not, there is one for all.
+    pub(crate) sessions: bool,
     /// So many streams are refused with 409 first: as while an old one is open still.
     pub(crate) conflicts: u32,
     /// Every request is answered so: status and `Retry-After`.
@@ -34,7 +38,7 @@ pub(crate) struct Manners {
 impl Default for Manners {
     fn default() -> Self {
         let tools = vec!["pods_list", "events_subscribe", "events_list_subscriptions", "events_unsubscribe"];
-        Self { tools, logging: true, conflicts: 0, refusal: None }
+        Self { tools, logging: true, tells_tools: true, sessions: true, conflicts: 0, refusal: None }
     }
 }
 
@@ -172,7 +176,11 @@ fn refusal(inner: &Inner) -> Option<Response> {
     })
 }
 
-fn session_of(headers: &HeaderMap) -> Option<String> {
+fn session_of(headers: &HeaderMap, manners: &Manners) -> Option<String> {
+    if !manners.sessions {
+        assert!(!headers.contains_key(SESSION));
+        return Some("session-1".to_owned());
+    }
     Some(headers.get(SESSION)?.to_str().ok()?.to_owned())
 }
 
@@ -195,8 +203,8 @@ async fn message(
     if method == "initialize" {
         return initialize(&mut inner, &value);
     }
-    let Some(id) = session_of(&headers) else { return StatusCode::BAD_REQUEST.into_response() };
     let manners = inner.manners.clone();
+    let Some(id) = session_of(&headers, &manners) else { return StatusCode::BAD_REQUEST.into_response() };
     let Some(session) = inner.sessions.get_mut(&id) else { return StatusCode::NOT_FOUND.into_response() };
     assert_eq!(headers.get("mcp-protocol-version").unwrap(), "2025-06-18");
     let open = session.stream.as_ref().is_some_and(|it| !it.is_closed());
@@ -209,7 +217,7 @@ async fn message(
             session.level = value["params"]["level"] == "info" && open;
             json!({})
         }
-        "tools/list" => {
+        "tools/list" if manners.tells_tools => {
             let tool = |name: &&str| json!({"name": name, "inputSchema": {"type": "object"}});
             json!({"tools": manners.tools.iter().map(tool).collect::<Vec<_>>()})
         }
@@ -239,7 +247,7 @@ fn initialize(inner: &mut Inner, value: &Value) -> Response {
     inner.made += 1;
     let id = format!("session-{}", inner.made);
     inner.sessions.insert(id.clone(), Session::default());
-    let mut capabilities = json!({"tools": {}});
+    let mut capabilities = if inner.manners.tells_tools { json!({"tools": {}}) } else { json!({}) };
     if inner.manners.logging {
         capabilities["logging"] = json!({});
     }
@@ -248,7 +256,7 @@ fn initialize(inner: &mut Inner, value: &Value) -> Response {
         "serverInfo": {"name": "kubernetes-mcp-server", "version": "test"},
     });
     let answer = Json(json!({"jsonrpc": "2.0", "id": value["id"], "result": result}));
-    ([(SESSION, id)], answer).into_response()
+    if inner.manners.sessions { ([(SESSION, id)], answer).into_response() } else { answer.into_response() }
 }
 
 fn text(text: &str, is_error: bool) -> Value {
@@ -266,7 +274,7 @@ async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respon
         return (StatusCode::CONFLICT, "Conflict: Only one SSE stream is allowed per session")
             .into_response();
     }
-    let session = session_of(&headers).and_then(|it| inner.sessions.get_mut(&it));
+    let session = session_of(&headers, &inner.manners).and_then(|it| inner.sessions.get_mut(&it));
     let Some(session) = session else { return StatusCode::NOT_FOUND.into_response() };
     if !session.initialized {
         return StatusCode::BAD_REQUEST.into_response();
@@ -283,7 +291,7 @@ async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respon
 async fn end(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let mut inner = shared.inner.lock().await;
     shared.log.send_modify(|it| it.push("DELETE".to_owned()));
-    let ended = session_of(&headers).and_then(|it| inner.sessions.remove(&it));
+    let ended = session_of(&headers, &inner.manners).and_then(|it| inner.sessions.remove(&it));
     if ended.is_some() {
         StatusCode::NO_CONTENT.into_response()
     } else {

@@ -74,27 +74,36 @@ impl Mcp {
             ?tools,
             "MCP server"
         );
-        let has = |tool: &str| tools.iter().any(|it| it == tool);
-        if has(SUBSCRIBE) {
-            self.subscribe(&mut talk, line).await?;
-        } else if logs {
+        // Where nobody tells the tools, asking for one shows whether it is there.
+        let has = |tool: &str| tools.as_ref().is_none_or(|tools| tools.iter().any(|it| it == tool));
+        let mut subscribed = has(SUBSCRIBE);
+        if subscribed {
+            match self.subscribe(&mut talk, line).await {
+                Err(failure) if tools.is_none() && logs && failure.class == super::ErrorClass::Protocol => {
+                    subscribed = false;
+                }
+                other => other?,
+            }
+        }
+        if !subscribed && logs {
             tracing::warn!(
                 source = line.source(),
                 "the MCP server has no tool {SUBSCRIBE}: everything it logs is taken for an alert"
             );
             talk.any = true;
-        } else {
+        } else if !subscribed {
             let error =
                 format!("the server has no tool {SUBSCRIBE} and does not log: it has no way to tell alerts");
             return Err(talk.session.protocol(&error));
         }
         line.up().await;
         line.works();
-        self.listen(&mut talk, line, has(SUBSCRIBE) && has(LIST)).await
+        self.listen(&mut talk, line, subscribed && has(LIST), tools.is_some()).await
     }
 
-    /// Hears what is told, and looks now and then whether the subscription is still there.
-    async fn listen(&self, talk: &mut Talk, line: &Line, check: bool) -> Result<(), Failure> {
+    /// Hears what is told, and looks now and then whether the subscription is still there. `sure`: there is a tool for
+    /// that, and not only perhaps.
+    async fn listen(&self, talk: &mut Talk, line: &Line, mut check: bool, sure: bool) -> Result<(), Failure> {
         let mut ticks = interval_at(Instant::now() + self.check_every, self.check_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut again: Option<Instant> = None;
@@ -103,11 +112,17 @@ impl Mcp {
             tokio::select! {
                 note = talk.session.next() => talk.take(note?, line).await,
                 _ = ticks.tick(), if check && again.is_none() => {
-                    if talk.is_subscribed(line).await? {
-                        wait = AGAIN.0;
-                    } else {
-                        talk.lost = Some("the server does not list it any more".to_owned());
-                        wait = Duration::ZERO;
+                    match talk.is_subscribed(line).await {
+                        Ok(true) => wait = AGAIN.0,
+                        Ok(false) => {
+                            talk.lost = Some("the server does not list it any more".to_owned());
+                            wait = Duration::ZERO;
+                        }
+                        Err(failure) if !sure && failure.class == super::ErrorClass::Protocol => {
+                            tracing::warn!(source = line.source(), error = failure.error, "subscriptions can't be checked");
+                            check = false;
+                        }
+                        Err(failure) => return Err(failure),
                     }
                 }
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
@@ -158,8 +173,8 @@ struct Talk {
 }
 
 impl Talk {
-    /// Asks the server to tell what it has from `info` on, and which tools it has.
-    async fn tools(&mut self, line: &Line, logs: bool) -> Result<Vec<String>, Failure> {
+    /// Asks the server to tell what it has from `info` on, and which tools it has; `None`: it does not tell.
+    async fn tools(&mut self, line: &Line, logs: bool) -> Result<Option<Vec<String>>, Failure> {
         let peer = self.session.peer();
         #[expect(deprecated, reason = "R2: alerts are log messages of these servers")]
         let asked = async move { peer.set_level(SetLevelRequestParams::new(LoggingLevel::Info)).await };
@@ -169,11 +184,14 @@ impl Talk {
             Ok(_) | Err(_) => {}
         }
         if !self.session.has_tools() {
-            return Ok(Vec::new());
+            return Ok(if logs { None } else { Some(Vec::new()) });
         }
         let peer = self.session.peer();
-        let tools = self.during(line, "tools/list", async move { peer.list_all_tools().await }).await?;
-        Ok(tools.into_iter().map(|it| it.name.into_owned()).collect())
+        match self.during(line, "tools/list", async move { peer.list_all_tools().await }).await {
+            Ok(tools) => Ok(Some(tools.into_iter().map(|it| it.name.into_owned()).collect())),
+            Err(failure) if failure.class == super::ErrorClass::Protocol => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Whether the server still lists our subscription.

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::TryFutureExt;
+use futures_util::{StreamExt, TryFutureExt};
 use hale_model::spec::Remote;
+use http::{HeaderName, HeaderValue};
 use rmcp::{
     ClientHandler, ServiceError,
     model::{
@@ -14,8 +15,9 @@ use rmcp::{
         ClientInitializeError, ClientLifecycleMode, ClientServiceExt, Peer, RoleClient, RunningService,
     },
     transport::{
-        StreamableHttpClientTransport, common::client_side_sse::NeverRetry,
-        streamable_http_client::StreamableHttpClientTransportConfig,
+        StreamableHttpClientTransport,
+        common::client_side_sse::NeverRetry,
+        streamable_http_client::{StreamableHttpClient, StreamableHttpClientTransportConfig},
     },
 };
 use serde_json::{Map, Value};
@@ -23,6 +25,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     super::{connect::Failure, decode::MAX_MESSAGE, http::Endpoint, plain},
@@ -57,6 +60,8 @@ pub(super) struct Session {
     notes: mpsc::Receiver<Note>,
     stream: watch::Receiver<Stream>,
     failure: watch::Receiver<Option<Failure>>,
+    /// Reads the stream where the SDK does not.
+    listening: Option<AbortOnDropHandle<()>>,
 }
 
 impl Session {
@@ -75,21 +80,36 @@ impl Session {
             .max_sse_event_size(MAX_MESSAGE);
         // Each attempt is a fresh client, and its waits are ours (R3).
         config.retry_config = Arc::new(NeverRetry::default());
-        let transport = StreamableHttpClientTransport::with_client(wire, config);
+        let transport = StreamableHttpClientTransport::with_client(wire.clone(), config);
         let started = Hale.serve_with_lifecycle(transport, ClientLifecycleMode::Initialize);
         let service = match timeout(STEP, started).await {
             Ok(Ok(service)) => service,
             Ok(Err(error)) => return Err(refused(&url, &error, &failure_now)),
             Err(_) => return Err(Failure::timeout(format!("{url}: no handshake within {STEP:?}"))),
         };
-        let mut session = Self { service, url, notes: heard, stream: stream_now, failure: failure_now };
+        let mut session =
+            Self { service, url, notes: heard, stream: stream_now, failure: failure_now, listening: None };
         if !*ear.session.borrow() {
-            return Err(
-                session.protocol("the server gives no session, so it has no stream to tell alerts on")
-            );
+            session.listen_without_session(wire);
         }
         session.wait_for_stream().await?;
         Ok(session)
+    }
+
+    /// Opens the stream for a server that gives no session: the SDK does so only within one.
+    fn listen_without_session(&mut self, wire: Wire) {
+        let version = self.service.peer_info().map(|it| it.protocol_version.to_string());
+        let version = version.and_then(|it| HeaderValue::from_str(&it).ok());
+        let headers =
+            version.map(|it| (HeaderName::from_static("mcp-protocol-version"), it)).into_iter().collect();
+        let url = Arc::from(self.url.as_str());
+        let listening = async move {
+            if let Ok(mut stream) = wire.get_stream(url, None, None, None, headers).await {
+                // Notifications are taken out of it on the way; nothing else is for us without a session.
+                while stream.next().await.is_some() {}
+            }
+        };
+        self.listening = Some(AbortOnDropHandle::new(tokio::spawn(listening)));
     }
 
     async fn wait_for_stream(&mut self) -> Result<(), Failure> {
