@@ -183,7 +183,7 @@ impl Pair {
         let metrics: health::Scrape = Arc::new(|_| Err("none".into()));
         tokio::spawn(health::serve(
             listener,
-            Answers { alive: Arc::clone(&fine), ready: fine, metrics, blackbox },
+            Answers { well: "ok", alive: Arc::clone(&fine), ready: fine, metrics, blackbox },
         ));
         let targets = vec![
             ("http_2xx", format!("http://{plain}/")),

@@ -13,7 +13,6 @@ use prometheus_client::{
         family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::Histogram,
-        info::Info,
     },
     registry::Registry,
 };
@@ -132,8 +131,10 @@ impl Metrics {
             "Writes of the record that failed and were tried again",
             metrics.write_failures.clone(),
         );
-        let version = vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
-        to.register_collector(Box::new(Build { version, since: Instant::now() }));
+        let build: Family<Vec<(&'static str, &'static str)>, Gauge> = Family::default();
+        build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        to.register("build_info", "Which build it is", build);
+        to.register_collector(Box::new(Process { since: Instant::now() }));
         metrics
     }
 
@@ -322,17 +323,14 @@ fn failure(run: &Run) -> &'static str {
     }
 }
 
-/// Which build it is, and for how long it has run.
+/// For how long it has run, and its async runtime, read when they are scraped.
 #[derive(Debug)]
-struct Build {
-    version: Vec<(String, String)>,
+struct Process {
     since: Instant,
 }
 
-impl Collector for Build {
+impl Collector for Process {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let build = Info::new(self.version.clone());
-        build.encode(to.encode_descriptor("build", "Which build it is", None, MetricType::Info)?)?;
         let uptime = ConstGauge::new(self.since.elapsed().as_secs_f64());
         uptime.encode(to.encode_descriptor(
             "uptime_seconds",

@@ -106,8 +106,8 @@ rules:
     }
 
     fn runs(&self) -> Vec<Value> {
-        let page = self.json(&["runs", "-o", "json"]).unwrap_or_default();
-        page["runs"].as_array().cloned().unwrap_or_default()
+        let runs = self.json(&["runs", "-o", "json"]).unwrap_or_default();
+        runs.as_array().cloned().unwrap_or_default()
     }
 
     fn events(&self) -> Vec<String> {

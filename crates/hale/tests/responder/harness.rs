@@ -188,8 +188,7 @@ impl Responder {
     pub(crate) fn runs(&self) -> Vec<Value> {
         let output = self.cli(&["runs", "--limit", "1000", "-o", "json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let page: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let mut runs = page["runs"].as_array().cloned().unwrap_or_else(|| panic!("no runs in {page:#}"));
+        let mut runs: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
         runs.reverse();
         runs
     }
