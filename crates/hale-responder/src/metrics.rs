@@ -1,6 +1,10 @@
 //! What is counted (R16): every series of each configured source and breaker is there, at 0, from the start.
 
-use std::time::Instant;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use hale_api::runs::{Run, RunState};
 use hale_model::spec::AlertSeverity;
@@ -87,6 +91,7 @@ pub struct Metrics {
     reconnections: Family<Because, Counter>,
     errors: Family<Because, Counter>,
     connected: Family<OfCluster, Histogram, fn() -> Histogram>,
+    shares: Arc<Shares>,
     sweep_panics: Counter,
     write_failures: Counter,
 }
@@ -114,6 +119,7 @@ impl Metrics {
             reconnections: Family::default(),
             errors: Family::default(),
             connected: Family::new_with_constructor(|| Histogram::new(CONNECTION_SECONDS)),
+            shares: Arc::default(),
             sweep_panics: Counter::default(),
             write_failures: Counter::default(),
         };
@@ -257,33 +263,49 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn breaker(&self, breaker: Breaker, state: BreakerState) {
+    pub(crate) fn breaker(&self, responder: &str, breaker: Breaker, state: BreakerState) {
         let number = match state {
             BreakerState::Closed => 0,
             BreakerState::Open => 1,
             BreakerState::HalfOpen => 2,
         };
-        self.breaker.get_or_create(&OfBreaker { breaker: breaker.as_str() }).set(number);
+        // The worst of all responders: one that is open shows.
+        let worst = self.shares.set(responder, breaker.as_str(), "", number).into_iter().max();
+        self.breaker.get_or_create(&OfBreaker { breaker: breaker.as_str() }).set(worst.unwrap_or(number));
     }
 
-    pub(crate) fn stands(&self, cluster: &str, depth: usize, active: usize) {
-        self.depth.get_or_create(&of(cluster)).set(i64::try_from(depth).unwrap_or(i64::MAX));
-        self.active.get_or_create(&of(cluster)).set(i64::try_from(active).unwrap_or(i64::MAX));
+    /// Responders of one process may have sources of the same name: their figures are added up.
+    fn gauge(
+        &self,
+        gauges: &Clusters<Gauge>,
+        responder: &str,
+        what: &'static str,
+        cluster: &str,
+        value: i64,
+    ) {
+        let sum = self.shares.set(responder, what, cluster, value).into_iter().fold(0, i64::saturating_add);
+        gauges.get_or_create(&of(cluster)).set(sum);
     }
 
-    pub(crate) fn capacity(&self, cluster: &str, capacity: u32) {
-        self.capacity.get_or_create(&of(cluster)).set(capacity.into());
+    pub(crate) fn stands(&self, responder: &str, cluster: &str, depth: usize, active: usize) {
+        let number = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
+        self.gauge(&self.depth, responder, "depth", cluster, number(depth));
+        self.gauge(&self.active, responder, "active", cluster, number(active));
     }
 
-    pub(crate) fn connected(&self, cluster: &str, again_after: Option<ErrorClass>) {
-        self.connections.get_or_create(&of(cluster)).set(1);
+    pub(crate) fn capacity(&self, responder: &str, cluster: &str, capacity: u32) {
+        self.gauge(&self.capacity, responder, "capacity", cluster, capacity.into());
+    }
+
+    pub(crate) fn connected(&self, responder: &str, cluster: &str, again_after: Option<ErrorClass>) {
+        self.gauge(&self.connections, responder, "connections", cluster, 1);
         if let Some(class) = again_after {
             self.reconnections.get_or_create(&because(cluster, class.as_str())).inc();
         }
     }
 
-    pub(crate) fn disconnected(&self, cluster: &str, lasted: f64) {
-        self.connections.get_or_create(&of(cluster)).set(0);
+    pub(crate) fn disconnected(&self, responder: &str, cluster: &str, lasted: f64) {
+        self.gauge(&self.connections, responder, "connections", cluster, 0);
         self.connected.get_or_create(&of(cluster)).observe(lasted);
     }
 
@@ -297,6 +319,20 @@ impl Metrics {
 
     pub(crate) fn write_failed(&self) {
         self.write_failures.inc();
+    }
+}
+
+/// What each responder has of a figure that several may have.
+#[derive(Debug, Default)]
+struct Shares(Mutex<HashMap<(&'static str, String), HashMap<String, i64>>>);
+
+impl Shares {
+    /// Notes the share of one; those of all.
+    fn set(&self, responder: &str, what: &'static str, cluster: &str, value: i64) -> Vec<i64> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shares = all.entry((what, cluster.to_owned())).or_default();
+        shares.insert(responder.to_owned(), value);
+        shares.values().copied().collect()
     }
 }
 

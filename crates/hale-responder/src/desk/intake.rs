@@ -62,8 +62,14 @@ impl Desk {
     fn is_duplicate(&mut self, alert: &Alert, at: Moment, out: &mut Vec<Effect>) -> bool {
         let fingerprint = Fingerprint::of(alert);
         let claim = (alert.cluster.clone(), fingerprint.resource.clone());
-        let claimed = self.claims.get(&claim).and_then(|it| it.first());
-        let (run, why) = if let Some(held) = claimed.and_then(|it| self.held.get_mut(it)) {
+        // What waits for a person is not going on: another fault of the same resource need not wait for them.
+        let deals = |id: &&String| {
+            self.held.get(*id).is_some_and(|it| {
+                it.run.state != RunState::AwaitingApproval || Fingerprint::of(&it.alert) == fingerprint
+            })
+        };
+        let claimed = self.claims.get(&claim).and_then(|it| it.iter().find(deals)).cloned();
+        let (run, why) = if let Some(held) = claimed.and_then(|it| self.held.get_mut(&it)) {
             held.run.duplicates = held.run.duplicates.saturating_add(1);
             // What was heard of its health is out of date.
             held.well = false;

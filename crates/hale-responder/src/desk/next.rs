@@ -59,14 +59,13 @@ impl Desk {
     fn expire_queued(&mut self, at: Moment, out: &mut Vec<Effect>) {
         let max_age = self.max_age();
         let too_old = |id: &&str| self.held.get(*id).is_some_and(|it| at.time.since(it.since) > max_age);
-        let queued = self.queues.ids().chain(self.lane.iter().map(String::as_str));
-        let old: Vec<String> = queued.filter(too_old).map(str::to_owned).collect();
+        // Escalations do not expire: people must be told, however late.
+        let old: Vec<String> = self.queues.ids().filter(too_old).map(str::to_owned).collect();
         for run in old {
             if let Some(held) = self.held.get(&run) {
                 let cluster = held.run.cluster.clone();
                 self.queues.remove(&cluster, &run);
             }
-            self.lane.retain(|it| *it != run);
             self.expire(&run, "it waited for too long for its turn", at, out);
         }
     }

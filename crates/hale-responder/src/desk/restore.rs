@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hale_api::runs::{Alert, Run, RunState};
-use hale_model::spec::Overflow;
+use hale_model::spec::{Autonomy, Overflow};
 
 use super::{
     Desk, Effect, Note, Now,
@@ -71,7 +71,8 @@ impl Desk {
         let id = run.id.clone();
         let since = at.past(run.queued_at);
         let held = Held { run, alert, rule: rule.unwrap_or(usize::MAX), since, until: None, well: false };
-        if held.run.state == RunState::Running {
+        let sends = matches!(step, Some((_, Does::Sends(_))));
+        if held.run.state == RunState::Running && !(sends && has_source) {
             return self.interrupt(held, "the responder ended while it ran", at, out);
         }
         let Some((rule, does)) = step.filter(|_| has_source) else {
@@ -98,9 +99,21 @@ impl Desk {
                 out.push(watching(&held, rule));
                 self.keep(held);
             }
+            // Nobody knows whether it arrived: told twice is better than not at all.
+            RunState::Running => {
+                let held =
+                    Held { run: Run { state: RunState::Queued, started_at: None, ..held.run }, ..held };
+                out.push(Effect::PutRun(Box::new(held.run.clone())));
+                self.lane.push_back(id);
+                self.keep(held);
+            }
             _ if held.run.step > 0 => {
                 self.lane.push_back(id);
                 self.keep(held);
+            }
+            _ if rule.autonomy != Autonomy::Act && held.run.decided_by.is_none() => {
+                self.keep(held);
+                self.expire(&id, "its rule does not act by itself any more", at, out);
             }
             _ => {
                 let Does::Runs(_) = does else { return };

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use hale_model::spec::{Program, SuccessWhen};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     ask, send,
@@ -36,9 +35,13 @@ impl Work {
             }
             Effect::Send { run, to } => {
                 let (record, book) = (run, self.book());
+                // At the end it is given up, and taken up again by the next start.
+                let stop = self.end.child_token();
                 self.tasks.spawn(async move {
-                    let sent = send::send(&book, &record, &to).await;
-                    Done::Sent(record, sent)
+                    match stop.run_until_cancelled(send::send(&book, &record, &to)).await {
+                        Some(sent) => Done::Sent(record, sent),
+                        None => Done::Off,
+                    }
                 });
             }
             Effect::Note(note) => self.notes.note(&note),
@@ -63,7 +66,7 @@ impl Work {
 
     /// R10: whoever can tell is asked whether the resource is well, until it is or the time is over. It holds no worker.
     fn watch(&mut self, watch: WatchRun) {
-        let off = CancellationToken::new();
+        let off = self.end.child_token();
         if let Some(earlier) = self.watches.insert(watch.run.id.clone(), off.clone()) {
             earlier.cancel();
         }

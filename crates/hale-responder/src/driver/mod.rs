@@ -6,8 +6,10 @@
 
 mod act;
 mod ask;
+mod ending;
 mod notes;
 mod send;
+mod tasks;
 mod work;
 
 use std::{
@@ -208,6 +210,7 @@ pub struct Handle {
     executor: Executor,
     asks: mpsc::Sender<Decision>,
     standing: watch::Receiver<Standing>,
+    signs: watch::Sender<Standing>,
     end: CancellationToken,
     hurry: CancellationToken,
     task: Mutex<Option<JoinHandle<Farewell>>>,
@@ -249,7 +252,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
             book: Arc::clone(&book),
             executor: executor.clone(),
             asked,
-            standing,
+            standing: standing.clone(),
             end: end.clone(),
             hurry: hurry.clone(),
         },
@@ -263,7 +266,19 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     });
     let running = task.abort_handle();
     let task = Mutex::new(Some(task));
-    Ok(Handle { name, book, executor, asks, standing: stands, end, hurry, task, running, clean })
+    Ok(Handle {
+        name,
+        book,
+        executor,
+        asks,
+        standing: stands,
+        signs: standing,
+        end,
+        hurry,
+        task,
+        running,
+        clean,
+    })
 }
 
 /// The name by which processes of this directory's programs are found again, made at its first use.
@@ -356,6 +371,7 @@ impl Handle {
     /// Begins the end (R13): sources are closed, nothing is started any more, and programs that run have the time of the
     /// settings.
     pub fn shut_down(&self) {
+        self.signs.send_modify(|it| it.ending = true);
         self.end.cancel();
     }
 

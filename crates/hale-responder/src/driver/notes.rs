@@ -151,7 +151,7 @@ impl Notes {
     }
 
     fn breaker(&mut self, breaker: Breaker, state: BreakerState, reason: &str) {
-        self.metrics.breaker(breaker, state);
+        self.metrics.breaker(&self.responder, breaker, state);
         let (name, now) = (breaker.as_str(), Timestamp::now());
         let responder = self.responder.clone();
         match state {
@@ -176,7 +176,10 @@ impl Notes {
     }
 
     fn completed(&self, run: &Run) {
-        self.metrics.completed(run);
+        // What is only sent is no program.
+        if !run.command.is_empty() {
+            self.metrics.completed(run);
+        }
         let took = duration(run);
         let reason = run.reason.as_deref().unwrap_or_default();
         let (cluster, alert, id) = (&run.cluster, &run.alert, &run.id);

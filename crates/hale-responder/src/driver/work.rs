@@ -7,21 +7,25 @@ use std::{
 };
 
 use hale_api::runs::Resource;
-use hale_health::Time;
 use hale_model::spec::Responder;
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Decision, Farewell, HEARD, Options, Settings, Standing, StartError, notes::Notes};
+use super::{
+    Decision, Farewell, HEARD, Options, Settings, Standing, StartError,
+    ending::LAST_WRITES,
+    notes::Notes,
+    tasks::{Ids, guarded, join, now},
+};
 use crate::{
     book::{Batch, Book, Keep},
-    desk::{Breaker, BreakerState, Desk, DeskSettings, Effect, Now},
-    exec::{Ended, Executor, How},
+    desk::{Breaker, BreakerState, Desk, DeskSettings, Effect},
+    exec::{Ended, Executor},
     metrics::Metrics,
     source::{self, Context, Heard, Link, Message, SourceSettings, Taken, What},
 };
@@ -37,12 +41,6 @@ const TIDY: Duration = Duration::from_secs(10 * 60);
 
 /// The waits between attempts to write.
 const WRITE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// How long the last word may take to be written.
-const LAST_WRITES: Duration = Duration::from_secs(5);
-
-/// How long programs have to be ended by force; the executor needs its grace and a little more.
-const FORCED: Duration = Duration::from_secs(15);
 
 /// The other ends of a handle.
 pub(super) struct Parts {
@@ -86,11 +84,11 @@ pub(super) struct Work {
     metrics: Metrics,
     book: Arc<Book>,
     ids: Ids,
-    heard: mpsc::Receiver<Message>,
-    asked: mpsc::Receiver<Decision>,
-    standing: watch::Sender<Standing>,
-    end: CancellationToken,
-    hurry: CancellationToken,
+    pub(super) heard: mpsc::Receiver<Message>,
+    pub(super) asked: mpsc::Receiver<Decision>,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) end: CancellationToken,
+    pub(super) hurry: CancellationToken,
     /// What ended a source's last connection.
     lost: HashMap<String, source::ErrorClass>,
 }
@@ -108,8 +106,8 @@ enum Next {
 
 /// What has happened and is not written yet.
 #[derive(Default)]
-struct Round {
-    effects: Vec<Effect>,
+pub(super) struct Round {
+    pub(super) effects: Vec<Effect>,
     cursors: BTreeMap<String, String>,
     answers: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -120,11 +118,11 @@ impl Work {
         let Options { responder, settings, metrics, tell, own_hale, .. } = options;
         for source in &responder.sources {
             metrics.begin(&source.name);
-            metrics.capacity(&source.name, responder.limits.queue_size);
+            metrics.capacity(&responder.name, &source.name, responder.limits.queue_size);
         }
         let now = now();
         let known = parts.book.load(now.wall, RECENT.max(responder.limits.duplicate_window)).await?;
-        let ids = Ids::after(known.runs.iter().map(|(run, _)| run.id.as_str()));
+        let ids = Ids::after(known.runs.iter().map(|(run, _)| run.id.as_str()), &responder.name);
         let rules = DeskSettings { run_timeout: settings.run_timeout, max_queue_age: settings.max_queue_age };
         let mut desk = Desk::new(Arc::clone(&responder), rules, now);
         let effects = desk.restore(known.runs, now);
@@ -226,7 +224,7 @@ impl Work {
         }
     }
 
-    fn take(&mut self, message: Message, round: &mut Round) {
+    pub(super) fn take(&mut self, message: Message, round: &mut Round) {
         match message {
             Message::Heard(heard) => self.hear(heard, round),
             Message::Link(source, link) => self.linked(&source, link),
@@ -268,13 +266,14 @@ impl Work {
         self.notes.link(source, &link);
         match &link {
             Link::Up { .. } => {
-                self.metrics.connected(source, self.lost.remove(source));
+                let after = self.lost.remove(source);
+                self.metrics.connected(&self.responder.name, source, after);
                 self.standing.send_modify(|it| {
                     it.connected.insert(source.to_owned());
                 });
             }
             Link::Down { lasted, class, .. } => {
-                self.metrics.disconnected(source, *lasted);
+                self.metrics.disconnected(&self.responder.name, source, *lasted);
                 self.metrics.connection_error(source, *class);
                 self.lost.insert(source.to_owned(), *class);
                 self.standing.send_modify(|it| {
@@ -301,7 +300,7 @@ impl Work {
         }
     }
 
-    fn done(&mut self, done: Done, round: &mut Round) {
+    pub(super) fn done(&mut self, done: Done, round: &mut Round) {
         let now = now();
         let ids = &mut self.ids;
         let mut next = || ids.next();
@@ -319,14 +318,13 @@ impl Work {
         let (desk, ids) = (&mut self.desk, &mut self.ids);
         match guarded(|| desk.sweep(now(), &mut || ids.next())) {
             Ok(effects) => round.effects.extend(effects),
-            Err(why) => {
-                self.metrics.sweep_panicked();
-                tracing::error!(
-                    panic = why,
-                    "a sweep of the queues ended badly; the next one comes all the same"
-                );
-            }
+            Err(why) => self.panicked(&why),
         }
+    }
+
+    fn panicked(&self, why: &str) {
+        self.metrics.sweep_panicked();
+        tracing::error!(panic = why, "a sweep of the queues ended badly; the next one comes all the same");
     }
 
     async fn tidy(&mut self) {
@@ -341,11 +339,21 @@ impl Work {
     }
 
     /// Writes what was decided, answers those who wait for that, and does it.
-    async fn settle(&mut self, mut round: Round) {
-        round.effects.extend(self.desk.next(now()));
+    pub(super) async fn settle(&mut self, mut round: Round) {
+        let at = now();
+        // However much comes, deadlines are kept.
+        if self.desk.wake_at(at).is_some_and(|due| due <= at.time) {
+            self.sweep(&mut round);
+        }
+        let desk = &mut self.desk;
+        match guarded(|| desk.next(at)) {
+            Ok(effects) => round.effects.extend(effects),
+            Err(why) => self.panicked(&why),
+        }
         for effect in &mut round.effects {
             if let Effect::PutRun(run) = effect
                 && run.started_at.is_some()
+                && !run.command.is_empty()
             {
                 run.workspace = Some(self.executor.workspace(&run.id));
             }
@@ -361,19 +369,29 @@ impl Work {
         self.tell_standing();
     }
 
-    /// Until it is written, or programs are to be ended at once: what is not on record is not done.
+    /// Until it is written: what is not on record is not done. At the end of the responder it is tried for a while yet.
     async fn write(&self, batch: &Batch) -> bool {
         let mut wait = WRITE_AGAIN.0;
+        let late = async {
+            self.end.cancelled().await;
+            sleep(LAST_WRITES).await;
+        };
+        tokio::pin!(late);
         loop {
-            match self.book.commit(batch).await {
-                Ok(()) => return true,
-                Err(error) => {
-                    self.metrics.write_failed();
-                    tracing::error!(%error, again_in = ?wait, "the record can't be written; nothing is started until it can");
-                }
+            tokio::select! {
+                written = self.book.commit(batch) => match written {
+                    Ok(()) => return true,
+                    Err(error) => {
+                        self.metrics.write_failed();
+                        tracing::error!(%error, again_in = ?wait, "the record can't be written; nothing is begun until it can");
+                    }
+                },
+                () = &mut late => return false,
+                () = self.hurry.cancelled() => return false,
             }
             tokio::select! {
                 () = sleep(wait) => {}
+                () = &mut late => return false,
                 () = self.hurry.cancelled() => return false,
             }
             wait = (wait * 2).min(WRITE_AGAIN.1);
@@ -387,12 +405,13 @@ impl Work {
     fn tell_standing(&mut self) {
         let now = now();
         for source in &self.responder.sources {
-            self.metrics.stands(&source.name, self.desk.depth(&source.name), self.desk.active(&source.name));
+            let (depth, active) = (self.desk.depth(&source.name), self.desk.active(&source.name));
+            self.metrics.stands(&self.responder.name, &source.name, depth, active);
         }
         let mut open = Vec::new();
         for breaker in Breaker::ALL {
             let state = self.desk.breaker(breaker, now);
-            self.metrics.breaker(breaker, state);
+            self.metrics.breaker(&self.responder.name, breaker, state);
             match state {
                 BreakerState::Closed => {}
                 BreakerState::Open => open.push(format!("{} is open", breaker.as_str())),
@@ -404,54 +423,6 @@ impl Work {
             it.open = open;
             changed
         });
-    }
-
-    /// R13: nothing new is begun; what runs has its time, then its end.
-    async fn shut_down(mut self) -> Farewell {
-        self.standing.send_modify(|it| it.ending = true);
-        self.desk.hold();
-        for watch in self.watches.values() {
-            watch.cancel();
-        }
-        // Whoever waits for an answer is told that there will be none.
-        self.asked.close();
-        self.heard.close();
-        let in_flight = self.running.len();
-        let (mut completed, mut interrupted) = (0, 0);
-        let patience = sleep(self.settings.shutdown_timeout);
-        tokio::pin!(patience);
-        let mut hurried = false;
-        let forced = sleep(Duration::MAX);
-        tokio::pin!(forced);
-        while !self.tasks.is_empty() {
-            let done = tokio::select! {
-                done = join(&mut self.tasks, &mut self.running) => done,
-                () = &mut patience, if !self.stop.is_cancelled() => {
-                    self.stop.cancel();
-                    forced.as_mut().reset(Instant::now() + FORCED);
-                    continue;
-                }
-                () = self.hurry.cancelled(), if !hurried => {
-                    hurried = true;
-                    self.stop.cancel();
-                    self.executor.hurry();
-                    forced.as_mut().reset(Instant::now() + FORCED);
-                    continue;
-                }
-                () = &mut forced => break,
-            };
-            match &done {
-                Done::Ran(_, Ended { how: How::Interrupted, .. }) => interrupted += 1,
-                Done::Ran(..) => completed += 1,
-                _ => {}
-            }
-            let mut round = Round::default();
-            self.done(done, &mut round);
-            if timeout(LAST_WRITES, self.settle(round)).await.is_err() {
-                tracing::error!("the end of a run could not be written in time");
-            }
-        }
-        Farewell { in_flight, completed, interrupted }
     }
 }
 
@@ -465,76 +436,4 @@ fn batch_of(round: &Round) -> Batch {
         }
     }
     batch
-}
-
-/// The next task that ends. One that panics is a run that failed, and harms no other.
-async fn join(tasks: &mut JoinSet<Done>, running: &mut HashMap<tokio::task::Id, String>) -> Done {
-    match tasks.join_next_with_id().await {
-        Some(Ok((id, done))) => {
-            running.remove(&id);
-            done
-        }
-        Some(Err(error)) => {
-            tracing::error!(%error, "a task of the responder ended badly");
-            let Some(run) = running.remove(&error.id()) else { return Done::Off };
-            let why = "the responder lost track of it; see its log".to_owned();
-            Done::Ran(run, Ended { how: How::NotStarted(why), artifacts: Vec::new(), cost: None })
-        }
-        None => Done::Off,
-    }
-}
-
-/// Runs something that may panic.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|it| (*it).to_owned());
-        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
-    })
-}
-
-pub(super) fn now() -> Now {
-    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let nanos =
-        u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
-    Now { time: Time::from_nanos(nanos), wall: Timestamp::now() }
-}
-
-/// Ids that sort by the time they were made, each given once.
-struct Ids {
-    last: u64,
-}
-
-impl Ids {
-    /// Goes on after those that are known, even if the clock was set back.
-    fn after<'a>(known: impl Iterator<Item = &'a str>) -> Self {
-        Self { last: known.filter_map(|id| u64::from_str_radix(id, 16).ok()).max().unwrap_or(0) }
-    }
-
-    fn next(&mut self) -> String {
-        let clock = Timestamp::now().as_microsecond().unsigned_abs() << 8;
-        self.last = clock.max(self.last + 1);
-        format!("{:016x}", self.last)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_panics_in_a_sweep_is_told_and_harms_nothing() {
-        assert_eq!(guarded(|| 7), Ok(7));
-        assert_eq!(guarded(|| -> u8 { panic!("queue {}", 3) }), Err("queue 3".to_owned()));
-    }
-
-    #[test]
-    fn ids_rise_and_are_given_once_even_after_a_clock_was_set_back() {
-        let mut ids = Ids::after(["ffff000000000000", "0000000000000001"].into_iter());
-        let (one, two) = (ids.next(), ids.next());
-        assert_eq!(one, "ffff000000000001");
-        assert!(two > one);
-        let mut ids = Ids::after(std::iter::empty());
-        let many: BTreeSet<String> = (0..1000).map(|_| ids.next()).collect();
-        assert_eq!(many.len(), 1000);
-    }
 }

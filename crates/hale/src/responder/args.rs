@@ -119,9 +119,9 @@ impl Default for Where {
 }
 
 impl Where {
-    /// With this port, if one was asked for by itself; else its own, else that one.
-    pub(crate) fn with(self, asked: Option<u16>, otherwise: u16) -> SocketAddr {
-        SocketAddr::new(self.address, asked.or(self.port).unwrap_or(otherwise))
+    /// With this port, if one was asked for by itself; else its own, else that of a file, else the last.
+    pub(crate) fn with(self, asked: Option<u16>, file: Option<u16>, otherwise: u16) -> SocketAddr {
+        SocketAddr::new(self.address, asked.or(self.port).or(file).unwrap_or(otherwise))
     }
 }
 
@@ -157,10 +157,11 @@ mod tests {
     #[test]
     fn a_port_that_is_asked_for_wins_over_that_of_an_address() {
         let at = |text: &str| text.parse::<Where>().unwrap();
-        assert_eq!(at("127.0.0.1").with(None, 8080).to_string(), "127.0.0.1:8080");
-        assert_eq!(at("127.0.0.1:0").with(None, 8080).to_string(), "127.0.0.1:0");
-        assert_eq!(at("127.0.0.1:1").with(Some(2), 8080).to_string(), "127.0.0.1:2");
-        assert_eq!(at("::").with(None, 9090).to_string(), "[::]:9090");
+        assert_eq!(at("127.0.0.1").with(None, None, 8080).to_string(), "127.0.0.1:8080");
+        assert_eq!(at("127.0.0.1").with(None, Some(7), 8080).to_string(), "127.0.0.1:7");
+        assert_eq!(at("127.0.0.1:0").with(None, Some(7), 8080).to_string(), "127.0.0.1:0");
+        assert_eq!(at("127.0.0.1:1").with(Some(2), Some(7), 8080).to_string(), "127.0.0.1:2");
+        assert_eq!(at("::").with(None, None, 9090).to_string(), "[::]:9090");
         assert!("here".parse::<Where>().is_err() && "127.0.0.1:99999".parse::<Where>().is_err());
     }
 }

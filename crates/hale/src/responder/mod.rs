@@ -18,7 +18,10 @@ use hale_model::{cluster::Role, event::NewEvent};
 use hale_responder::{driver::Tell, metrics::Metrics};
 use hale_server::{Limits, Listeners, TokenSet};
 use prometheus_client::registry::Registry;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::args::ResponderArgs;
@@ -72,8 +75,8 @@ async fn serve(
     dir: &DataDir,
 ) -> Result<(), Failure> {
     let mut signals = Signals::of_service()?;
-    let health = args.ports.health_listen.with(args.ports.health_port.or(told.health_port), HEALTH_PORT);
-    let metrics = args.ports.metrics_listen.with(args.ports.metrics_port.or(told.metrics_port), METRICS_PORT);
+    let health = args.ports.health_listen.with(args.ports.health_port, told.health_port, HEALTH_PORT);
+    let metrics = args.ports.metrics_listen.with(args.ports.metrics_port, told.metrics_port, METRICS_PORT);
     let health = listen(health, "health", "--health-port").await?;
     let metrics = listen(metrics, "metrics", "--metrics-port").await?;
     let mut registry = Registry::default();
@@ -88,9 +91,13 @@ async fn serve(
         no_root: args.no_root,
         allow_users: &args.allow_user,
     };
+    let (token, socket) = door(dir)?;
     let responders = Arc::new(Responders::start(responders, shared).await?);
     let end = CancellationToken::new();
-    let api = serve_api(dir, &responders, &end)?;
+    let tokens = TokenSet::new().with("cli", &token, Role::Admin);
+    let router = hale_server::runs_router(Arc::clone(&responders) as _, tokens);
+    let listeners = Listeners { socket: Some(socket), ..Listeners::default() };
+    let api = tokio::spawn(hale_server::serve(router, listeners, Limits::default(), end.clone()));
     tracing::info!(health = %health.1, metrics = %metrics.1, "the responder runs");
     let answers = answers(&responders, registry);
     let ports = [health.0, metrics.0].map(|it| tokio::spawn(health_server::serve(it, answers.clone())));
@@ -111,21 +118,14 @@ async fn serve(
     Ok(())
 }
 
-/// The runs, for `hale runs` on this machine.
-fn serve_api(
-    dir: &DataDir,
-    responders: &Arc<Responders>,
-    end: &CancellationToken,
-) -> Result<JoinHandle<()>, Failure> {
+/// Where the runs are told, for `hale runs` on this machine, and the token for it.
+fn door(dir: &DataDir) -> Result<(String, UnixListener), Failure> {
     let failed = |what: &str, error: std::io::Error| {
         Failure::failed(format!("can't make {what} in {}: {error}", dir.path.display()))
     };
     let token = hale_server::cli_token(&dir.path).map_err(|error| failed("a token", error))?;
     let socket = hale_server::bind_socket(&dir.path).map_err(|error| failed("the socket", error))?;
-    let tokens = TokenSet::new().with("cli", &token, Role::Admin);
-    let router = hale_server::runs_router(Arc::clone(responders) as _, tokens);
-    let listeners = Listeners { socket: Some(socket), ..Listeners::default() };
-    Ok(tokio::spawn(hale_server::serve(router, listeners, Limits::default(), end.clone())))
+    Ok((token, socket))
 }
 
 /// R14: alive until it is told to end; ready while a source is connected and no breaker is open.

@@ -104,6 +104,11 @@ fn join(times: &TimeArgs, file: File, variable: impl Fn(&str) -> Option<String>)
         // Who sets only the first wait, and sets it long, means at least that.
         reconnect_max: reconnect_max.max(reconnect_initial),
     };
+    for (name, port) in [("healthPort", file.health_port), ("metricsPort", file.metrics_port)] {
+        if port == Some(0) {
+            return Err(Failure::InvalidFile(format!("error: {name}: 0: expected 1 to 65535")));
+        }
+    }
     let wins = (run_timeout, times.max_queue_age);
     Ok(Told { settings, wins, health_port: file.health_port, metrics_port: file.metrics_port })
 }
@@ -194,7 +199,13 @@ mod tests {
     fn what_is_no_time_stops_the_start() {
         let zero = |_: &str| Some("0".to_owned());
         assert!(join(&TimeArgs::default(), File::default(), zero).is_err());
-        for text in ["runTimeoutSeconds: 0", "maxQueueAgeSeconds: -3", "runTimeout: 5", "healthPort: 70000"] {
+        for text in [
+            "runTimeoutSeconds: 0",
+            "maxQueueAgeSeconds: -3",
+            "runTimeout: 5",
+            "healthPort: 70000",
+            "metricsPort: 0",
+        ] {
             let joined = parse(text).map_err(Failure::failed);
             assert!(joined.and_then(|it| join(&TimeArgs::default(), it, none)).is_err(), "{text}");
         }

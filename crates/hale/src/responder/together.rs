@@ -83,9 +83,17 @@ impl Responders {
 
     /// Whether all are ready; else why not, a reason a line.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        self.alive()?;
-        let not = |it: &Handle| it.standing().borrow().ready().err();
-        let reasons: Vec<String> = self.all.iter().filter_map(not).collect();
+        let mut reasons: Vec<String> = Vec::new();
+        for handle in &self.all {
+            if let Err(why) = handle.standing().borrow().ready() {
+                // One responder needs no name; of several each reason says whose it is.
+                let whose = if self.all.len() > 1 { format!("{}: ", handle.name()) } else { String::new() };
+                reasons.extend(why.lines().map(|line| format!("{whose}{line}")));
+            }
+            if handle.has_failed() {
+                reasons.push(format!("the responder {} has stopped working; see its log", handle.name()));
+            }
+        }
         if reasons.is_empty() { Ok(()) } else { Err(reasons.join("\n")) }
     }
 
@@ -171,21 +179,16 @@ impl Runs for Responders {
     ) -> BoxFuture<'a, Result<Run, RunsError>> {
         Box::pin(async move {
             for handle in &self.all {
-                match handle.decide(id, approve, by, reason).await {
-                    Ok(run) => return Ok(run),
-                    Err(DecisionError::Desk(DecideError::Unknown)) => {}
-                    Err(error @ DecisionError::Desk(DecideError::NotWaiting(_) | DecideError::Expired)) => {
-                        return said_before(handle, id, approve, error.to_string()).await;
+                if handle.run(id).await.map_err(unavailable)?.is_none() {
+                    continue;
+                }
+                return match handle.decide(id, approve, by, reason).await {
+                    Ok(run) => Ok(run),
+                    Err(DecisionError::Desk(error)) if error != DecideError::Full => {
+                        said_before(handle, id, approve, error.to_string()).await
                     }
-                    Err(error) => return Err(RunsError::Unavailable(error.to_string())),
-                }
-            }
-            // What is over is not the desk's any more, but on record.
-            for handle in &self.all {
-                if handle.run(id).await.map_err(unavailable)?.is_some() {
-                    let why = "the run does not wait for anybody".to_owned();
-                    return said_before(handle, id, approve, why).await;
-                }
+                    Err(error) => Err(RunsError::Unavailable(error.to_string())),
+                };
             }
             Err(RunsError::NotFound)
         })
