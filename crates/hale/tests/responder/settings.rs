@@ -107,7 +107,7 @@ fn health_is_said_in_one_word_and_what_is_wrong_line_by_line() {
     let yaml = format!(
         "kind: Responder\nname: triage\nsources: [{{name: eu, kind: sse, url: \"http://127.0.0.1:{port}/\", \
          fields: {{name: /name}}}}]\nrules: [{}]\n",
-        self::rules()
+        rules()
     );
     let bench = Bench::new();
     let mut responder = Responder::start(&bench, &yaml, &[]);
