@@ -17,7 +17,7 @@
 //! What the rules leave open is settled so:
 //!
 //! * **Duplicates.** A run that is not final claims its resource: every alert on it that a rule wants is attached to the
-//!   run, whatever its kind of fault. Afterwards the fingerprint's window, counted from the alert that was accepted,
+//!   run, whatever its kind of fault; but one that waits for a person claims its own kind of fault alone. Afterwards the fingerprint's window, counted from the alert that was accepted,
 //!   attaches to the last run of its escalation. What never had a chance (dropped, rejected, expired, interrupted) is
 //!   forgotten, so that the next alert gets a run.
 //! * **A full queue** makes its own oldest give way. Where all queues together are full, the oldest of the longest does,
@@ -29,12 +29,12 @@
 //!   other is let through, for as long as the probe may take to recover.
 //! * **Escalations** wait in a lane of their own that is served before the queues: neither breaker nor budget hold
 //!   them back, since people must be told. Programs among them keep to `maxConcurrentRuns` and `maxPerCluster`; webhooks
-//!   need no worker. They are durable, and expire as everything that waits does. The artifact is asked of the rule's own
+//!   need no worker. They are durable, do not expire, and what was being sent at a restart is sent again. The artifact is asked of the rule's own
 //!   program only; the health signal of every program.
 //! * **The health signal** counts from the moment it is heard: while the program still runs it is remembered until the
 //!   program ends, unless another alert on that resource comes meanwhile.
 //! * **A restart** interrupts what ran, watches again what recovered, for the time that is left, and keeps what waited.
-//!   The breaker stands as recent runs left it, and so do budgets. A wall clock that was put back makes nothing older.
+//!   What is queued by a rule that does not act by itself any more expires. The breaker stands as recent runs left it, and so do budgets. A wall clock that was put back makes nothing older.
 
 mod approvals;
 mod breakers;

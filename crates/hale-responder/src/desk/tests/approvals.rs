@@ -79,3 +79,12 @@ fn a_yes_into_a_full_queue_makes_the_oldest_give_way_or_waits_on() {
     bench.next();
     assert!(bench.decide_effects("00002", true).is_ok());
 }
+
+#[test]
+fn what_waits_for_a_person_holds_no_other_fault_of_its_resource_up() {
+    let mut bench = Bench::with(ResponderLimits::default());
+    bench.hear("c00", "approve", "a");
+    assert_eq!(bench.hear("c00", "approve", "a")[1], "run 00002 awaiting_approval", "its own kind attaches");
+    let told = bench.hear("c00", "act", "a");
+    assert!(told.iter().any(|it| it.ends_with("queued")), "{told:?}");
+}

@@ -1,6 +1,6 @@
 //! What is on record is taken up again (R5, R12).
 
-use hale_model::spec::ResponderLimits;
+use hale_model::spec::{Autonomy, ResponderLimits};
 use jiff::ToSpan as _;
 
 use super::{
@@ -148,4 +148,14 @@ fn duplicates_budgets_and_the_breaker_are_as_they_were() {
     assert!(bench.end("00011", How::Exited(0)).contains(&"failure closed".to_owned()));
     // An hour after the first start there is room for one; an hour after its end for what it cost.
     assert_eq!(bench.wakes_in(), Some(3600 - 300));
+}
+
+#[test]
+fn what_is_queued_does_not_run_when_its_rule_is_only_to_observe_now() {
+    let mut bench = Bench::with(ResponderLimits::default());
+    bench.hear("c00", "act", "a");
+    bench.responder.rules.iter_mut().for_each(|it| it.autonomy = Autonomy::Observe);
+    assert_eq!(bench.restart()[0], "run 00002 expired");
+    assert!(bench.next().is_empty());
+    assert!(bench.reason("00002").contains("act by itself"), "{}", bench.reason("00002"));
 }

@@ -105,7 +105,10 @@ impl World {
             }
             Step::Restart => {
                 self.running.clear();
-                self.sending.clear();
+                // What was being sent is sent again: nobody knows whether it arrived.
+                for run in std::mem::take(&mut self.sending) {
+                    self.started.remove(&run);
+                }
                 self.passed_over.clear();
                 // What a restart says of breakers is not told again: each opening is the old one or a new one.
                 self.open_told.clear();
