@@ -1,6 +1,6 @@
 //! What comes from sources, before and after it is believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hale_api::runs::{Alert, Resource};
 use hale_model::spec::{AlertSeverity, Source};
@@ -86,7 +86,11 @@ impl RawAlert {
             *name = name.take().filter(|it| !it.is_empty());
             checked(what, name.as_deref().unwrap_or_default())?;
         }
-        let own = self.labels.into_iter().filter(|(key, _)| checked("label", key).is_ok()).take(MOST_LABELS);
+        // As programs see them in their environment: no alert can claim to come from elsewhere.
+        let theirs: BTreeSet<String> = from.labels.keys().map(|it| as_variable(it)).collect();
+        let room = MOST_LABELS.saturating_sub(theirs.len());
+        let own = self.labels.into_iter().filter(|(key, _)| checked("label", key).is_ok());
+        let own = own.filter(|(key, _)| !theirs.contains(&as_variable(key))).take(room);
         let mut labels: BTreeMap<String, String> =
             own.map(|(key, value)| (key, cut(value, MOST_TEXT))).collect();
         labels.extend(from.labels.clone());
@@ -105,6 +109,11 @@ impl RawAlert {
             received_at: now,
         })
     }
+}
+
+/// A label's key as a part of a variable's name: `cost-center` and `cost center` are the same there.
+pub(crate) fn as_variable(key: &str) -> String {
+    key.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '_' }).collect()
 }
 
 /// A severity by its word: hale's own five, those of syslog (which MCP speaks), of Kubernetes' events, and what loggers and

@@ -324,7 +324,10 @@ impl Metrics {
 
 /// What each responder has of a figure that several may have.
 #[derive(Debug, Default)]
-struct Shares(Mutex<HashMap<(&'static str, String), HashMap<String, i64>>>);
+struct Shares(Mutex<HashMap<Figure, HashMap<String, i64>>>);
+
+/// Which figure, and of which cluster.
+type Figure = (&'static str, String);
 
 impl Shares {
     /// Notes the share of one; those of all.

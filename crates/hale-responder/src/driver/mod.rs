@@ -14,8 +14,9 @@ mod work;
 
 use std::{
     collections::BTreeSet,
-    fs, io,
-    os::unix::fs::DirBuilderExt,
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -225,7 +226,8 @@ pub struct Handle {
 pub async fn start(options: Options) -> Result<Handle, StartError> {
     let dir = std::path::absolute(&options.dir).unwrap_or_else(|_| options.dir.clone());
     let failed = |source| StartError::Directory { path: dir.clone(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
+    // Other users pass through on the way to the workspaces of their own programs; the record is for nobody else.
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(&dir).map_err(failed)?;
     let limits = &options.responder.limits;
     let executor = Executor::new(ExecOptions {
         no_root: options.no_root,
@@ -293,8 +295,9 @@ fn mark(dir: &Path) -> io::Result<String> {
     let made = fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().replace('-', "");
     // Whole or not at all: half a mark would not be found again.
     let new = dir.join("mark.new");
-    fs::write(&new, &made)?;
-    fs::File::open(&new)?.sync_all()?;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(made.as_bytes())?;
+    file.sync_all()?;
     fs::rename(&new, &path)?;
     Ok(made)
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use hale_api::runs::Resource;
+use hale_api::runs::{AlertOutcome, Resource};
 use hale_model::spec::Responder;
 use jiff::Timestamp;
 use tokio::{
@@ -38,6 +38,9 @@ const RECENT: Duration = Duration::from_secs(60 * 60);
 
 /// How often the record and the workspaces are tidied up.
 const TIDY: Duration = Duration::from_secs(10 * 60);
+
+/// The most bytes that are kept of what the sender of an alert without a run told beside.
+const MOST_CONTEXT: usize = 4096;
 
 /// The waits between attempts to write.
 const WRITE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -335,7 +338,11 @@ impl Work {
         let live = self.live.clone();
         let executor = self.executor.clone();
         // Reading many files takes its time; nobody waits for it.
-        drop(tokio::task::spawn_blocking(move || executor.retain(now.into(), &live)));
+        drop(tokio::task::spawn_blocking(move || {
+            for failed in executor.retain(now.into(), &live).failed {
+                tracing::warn!(failed, "a workspace can't be taken away; it is tried again");
+            }
+        }));
     }
 
     /// Writes what was decided, answers those who wait for that, and does it.
@@ -430,7 +437,16 @@ fn batch_of(round: &Round) -> Batch {
     let mut batch = Batch { cursors: round.cursors.clone(), ..Batch::default() };
     for effect in &round.effects {
         match effect {
-            Effect::PutAlert(record) => batch.alerts.push((**record).clone()),
+            Effect::PutAlert(record) => {
+                let mut record = (**record).clone();
+                // What led to no run is kept for people to see; its last detail is not worth a full disk.
+                if record.outcome != AlertOutcome::Accepted
+                    && record.alert.context.to_string().len() > MOST_CONTEXT
+                {
+                    record.alert.context = serde_json::Value::Null;
+                }
+                batch.alerts.push(record);
+            }
             Effect::PutRun(run) => batch.runs.push((**run).clone()),
             _ => {}
         }

@@ -47,7 +47,12 @@ impl Kin {
 
     /// All of it that live, zombies not counted; remembers them. Reads `/proc`.
     pub(super) fn look(&mut self) -> Vec<Process> {
-        let all = procfs::processes().unwrap_or_default();
+        self.try_look().unwrap_or_default()
+    }
+
+    /// The same; `None` when it can't be told, for want of descriptors.
+    fn try_look(&mut self) -> Option<Vec<Process>> {
+        let all = procfs::processes().ok()?;
         let inside: HashSet<i32> =
             self.group.as_deref().map(cgroup::members).unwrap_or_default().into_iter().collect();
         let belongs = |it: &Process| {
@@ -64,7 +69,7 @@ impl Kin {
         let roots: Vec<i32> = all.iter().filter(|it| belongs(it) || marked(it)).map(|it| it.pid).collect();
         let found = with_descendants(&all, &roots);
         self.seen.extend(found.iter().map(|it| (it.pid, it.start_time)));
-        found
+        Some(found)
     }
 
     /// A signal to the process group.
@@ -93,7 +98,8 @@ impl Kin {
     pub(super) fn is_gone(&mut self) -> bool {
         match self.group.as_deref().filter(|_| self.held).and_then(cgroup::populated) {
             Some(populated) => !populated,
-            None => self.look().is_empty(),
+            // What can't be told is not gone.
+            None => self.try_look().is_some_and(|it| it.is_empty()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hale_keeper::{cgroup, procfs};
@@ -42,8 +42,8 @@ pub(super) fn last_base(workspaces: &Path, mark: &str) -> Option<PathBuf> {
 pub(super) fn end(bases: &[PathBuf], mark: &str) -> Result<usize, ExecError> {
     let prefix = format!("{mark}/");
     let mut killed = HashSet::new();
-    let rounds = GONE_WITHIN.as_millis() / PAUSE.as_millis();
-    for round in 0.. {
+    let until = Instant::now() + GONE_WITHIN;
+    loop {
         let all = procfs::processes().map_err(ExecError::Processes)?;
         let inside: HashSet<i32> = bases.iter().flat_map(|it| cgroup::members(it)).collect();
         let is_marked = |pid: i32| {
@@ -55,7 +55,7 @@ pub(super) fn end(bases: &[PathBuf], mark: &str) -> Result<usize, ExecError> {
         if found.is_empty() {
             break;
         }
-        if round >= rounds {
+        if Instant::now() >= until {
             let pids: Vec<String> = found.iter().map(|it| it.pid.to_string()).collect();
             return Err(ExecError::Leftovers(pids.join(", ")));
         }

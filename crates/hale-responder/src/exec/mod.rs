@@ -13,6 +13,7 @@ mod kin;
 mod leftovers;
 mod life;
 mod prompt;
+mod removal;
 mod retain;
 mod start;
 mod values;

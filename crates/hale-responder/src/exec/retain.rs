@@ -2,16 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, Permissions},
-    io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use rustix::fs::{Timestamps, UTIME_NOW, futimens};
 
-use super::{beneath, workspace};
+use super::{beneath, removal, workspace};
 
 /// What became of the workspaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +30,8 @@ struct Workspace {
     path: PathBuf,
     finished: SystemTime,
     bytes: u64,
+    /// Whether its run may have begun only now.
+    begun: bool,
 }
 
 /// Takes away what is too old, and then the oldest until the rest is small enough; never one of a live run.
@@ -46,7 +47,7 @@ pub(super) fn retain(
     for it in workspaces(all, now, live, &mut result) {
         result.bytes += it.bytes;
         result.kept += 1;
-        if !live.contains(&it.run) {
+        if !live.contains(&it.run) && !it.begun {
             finished.push(it);
         }
     }
@@ -56,7 +57,7 @@ pub(super) fn retain(
         if !old && result.bytes <= max_bytes {
             continue;
         }
-        match remove(&it.path) {
+        match removal::remove(all, &it.run) {
             Ok(()) => {
                 result.bytes -= it.bytes;
                 result.kept -= 1;
@@ -92,8 +93,10 @@ fn workspaces(all: &Path, now: SystemTime, live: &BTreeSet<String>, result: &mut
         }
         let unfinished = name.strip_prefix(workspace::UNFINISHED);
         if let Some(run) = unfinished {
+            // Of one that is being made this moment nobody knows yet.
             if !live.contains(run)
-                && let Err(error) = remove(&path)
+                && metadata.modified().is_ok_and(|it| it <= now)
+                && let Err(error) = removal::remove(all, name)
             {
                 result.failed.push(format!("can't remove {}: {error}", path.display()));
             }
@@ -103,46 +106,15 @@ fn workspaces(all: &Path, now: SystemTime, live: &BTreeSet<String>, result: &mut
             continue;
         }
         let mut changed = metadata.modified().unwrap_or(now);
-        if changed > now {
-            // A program can say that its directory is of tomorrow; it is of today then.
+        let bytes = metadata.blocks() * 512 + removal::size(&path);
+        let begun = changed > now;
+        if begun {
+            // A program can say that its directory is of tomorrow; it is of today then. Or its run has begun after it was
+            // told which are live: it is left alone this time.
             finished(&path);
             changed = now;
         }
-        let bytes = metadata.blocks() * 512 + size(&path);
-        found.push(Workspace { run: name.to_owned(), path, finished: changed, bytes });
+        found.push(Workspace { run: name.to_owned(), path, finished: changed, bytes, begun });
     }
     found
-}
-
-/// What a directory takes on the disk, symlinks not followed.
-fn size(path: &Path) -> u64 {
-    let mut bytes = 0;
-    let mut waiting = vec![path.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            bytes += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
-    }
-    bytes
-}
-
-/// Removes a workspace, symlinks not followed; directories that a program has closed to us are opened first.
-fn remove(path: &Path) -> io::Result<()> {
-    if fs::remove_dir_all(path).is_ok() {
-        return Ok(());
-    }
-    let mut waiting = vec![path.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        if !fs::symlink_metadata(&directory).is_ok_and(|it| it.is_dir()) {
-            continue;
-        }
-        let _ = fs::set_permissions(&directory, Permissions::from_mode(0o700));
-        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-        waiting.extend(entries.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path()));
-    }
-    fs::remove_dir_all(path)
 }

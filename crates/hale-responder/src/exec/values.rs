@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::alert::as_variable;
+
 use super::Job;
 
 /// One argument, or one variable, is at most so long to the kernel, its last NUL included.
@@ -85,7 +87,8 @@ impl Values {
         own.or_else(alert).or_else(|| {
             let wanted = name.strip_prefix("HALE_LABEL_")?;
             let as_it_is = self.labels.get(wanted);
-            let by_variable = || self.labels.iter().find(|(key, _)| variable(key) == wanted).map(|it| it.1);
+            let by_variable =
+                || self.labels.iter().find(|(key, _)| as_variable(key) == wanted).map(|it| it.1);
             as_it_is.or_else(by_variable).map(|it| (Origin::Alert, it.as_str()))
         })
     }
@@ -166,7 +169,7 @@ impl Values {
         let mut all: BTreeMap<String, String> =
             named.map(|(name, value)| ((*name).to_owned(), cut(value))).collect();
         for (key, value) in self.labels.iter().take(MAX_LABELS) {
-            all.entry(format!("HALE_LABEL_{}", cut(&variable(key)))).or_insert_with(|| cut(value));
+            all.entry(format!("HALE_LABEL_{}", cut(&as_variable(key)))).or_insert_with(|| cut(value));
         }
         all
     }
@@ -184,17 +187,20 @@ impl Values {
     }
 }
 
-/// Whether what follows these arguments is a script: `sh -c`.
+/// Whether what follows these arguments may be a script: a shell anywhere before, and then an option with `c`, as in
+/// `env sh -c`, `sh -c --`, `bash -c -x`.
 fn is_script(before: &[String], program: &str) -> bool {
-    let name = program.rsplit('/').next().unwrap_or(program);
-    let shell = matches!(name, "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh" | "busybox");
-    let last = before.last().filter(|_| before.len() > 1);
-    shell && last.is_some_and(|it| it.starts_with('-') && !it.starts_with("--") && it.contains('c'))
-}
-
-/// A label's key as a part of a variable's name.
-fn variable(key: &str) -> String {
-    key.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '_' }).collect()
+    let is_shell = |argument: &str| {
+        let name = argument.rsplit('/').next().unwrap_or(argument);
+        matches!(name, "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh" | "busybox")
+    };
+    let takes = |it: &String| it.starts_with('-') && !it.starts_with("--") && it.contains('c');
+    let mut all = std::iter::once(program).chain(before.iter().skip(1).map(String::as_str));
+    let Some(shell) = all.position(is_shell) else { return false };
+    let Some(option) = before.iter().skip(shell.max(1)).position(takes) else { return false };
+    // After the script come its own arguments, which are data.
+    let rest = &before[(shell.max(1) + option + 1).min(before.len())..];
+    rest.iter().all(|it| it.starts_with('-') || it.starts_with('+'))
 }
 
 /// A text without NUL bytes, of at most 8 KiB.
