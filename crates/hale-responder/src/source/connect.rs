@@ -17,6 +17,10 @@ const JITTER: f64 = 0.25;
 /// However long a server asks to be left alone: no longer than this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
+/// A connection that stood this long did what it is for, whatever was heard on it; where waits are shorter, the longest
+/// of them.
+const SETTLED: Duration = Duration::from_secs(10);
+
 /// Why a connection ended or did not come about.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Failure {
@@ -67,6 +71,8 @@ pub(crate) async fn keep(mut connector: impl Connector, mut line: Line, end: Can
 pub(crate) struct Line {
     voice: Voice,
     policy: BackoffPolicy,
+    /// The first wait as it is configured: no server makes it shorter.
+    least: Duration,
     backoff: Backoff,
     up_since: Option<Instant>,
     down_since: Option<Instant>,
@@ -89,6 +95,7 @@ impl Line {
         };
         Self {
             voice: Voice { source: source.to_owned(), out },
+            least: policy.initial,
             policy,
             backoff: Backoff::new(),
             up_since: None,
@@ -115,21 +122,22 @@ impl Line {
         self.tell(Link::Up { downtime }).await;
     }
 
-    /// The connection does what it is for: the next one is made without a long wait (R3).
+    /// The connection does what it is for, as what was heard on it shows: the next one is made without a long wait (R3).
+    /// That it opened shows nothing: some close again at once.
     pub(crate) const fn works(&mut self) {
         self.backoff.reset();
     }
 
-    /// The other side asks for another first wait.
+    /// The other side asks for another first wait; never for a shorter one than is configured.
     pub(crate) fn first_wait(&mut self, wait: Duration) {
-        self.policy.initial = wait.min(self.policy.max);
+        self.policy.initial = wait.clamp(self.least, self.policy.max);
     }
 
     /// The connection ended, or did not come about. Tells how long to wait before the next.
     pub(crate) async fn failed(&mut self, failure: Failure) -> Duration {
         let now = Instant::now();
         let lasted = self.up_since.take().map(|since| now - since);
-        if lasted.is_some_and(|it| it >= self.policy.max) {
+        if lasted.is_some_and(|it| it >= SETTLED.min(self.policy.max)) {
             self.backoff.reset();
         }
         let wait = self.wait(&failure);
@@ -268,8 +276,18 @@ mod tests {
             line.failed(network()).await;
         }
         line.up().await;
-        tokio::time::advance(Duration::from_secs(61)).await;
+        tokio::time::advance(Duration::from_secs(11)).await;
         assert!(line.failed(network()).await < Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_may_ask_for_a_longer_first_wait_and_not_for_a_shorter_one() {
+        for (asked, expected) in [(0, 1.0), (500, 1.0), (5000, 5.0), (1_000_000_000, 60.0)] {
+            let (mut line, _messages) = line(1);
+            line.first_wait(Duration::from_millis(asked));
+            let wait = line.failed(network()).await.as_secs_f64();
+            assert!((expected * 0.75..=expected * 1.25).contains(&wait), "{wait} for {asked}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,9 @@
 /// The largest message that is read; what is above it is skipped.
 pub(crate) const MAX_MESSAGE: usize = 1 << 20;
 
+/// The longest id that is gone on after: a longer one would fit no request, and is no id.
+const MAX_ID: usize = 1024;
+
 /// One message of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Message {
@@ -93,7 +96,7 @@ impl Decoder {
                 }
                 self.has_data = true;
             }
-            "id" if !value.contains('\0') => self.next_id = Some(value.to_owned()),
+            "id" if value.len() <= MAX_ID && !value.contains('\0') => self.next_id = Some(value.to_owned()),
             "retry" if value.bytes().all(|it| it.is_ascii_digit()) => self.retry = value.parse().ok(),
             _ => {}
         }
@@ -125,6 +128,18 @@ mod tests {
             decoder.feed(b"id: 10\ndata: no end", &mut messages);
             assert_eq!(decoder.last_id(), Some("9"));
         }
+    }
+
+    #[test]
+    fn an_id_above_the_bound_is_none() {
+        let mut decoder = Decoder::default();
+        let mut messages = Vec::new();
+        for length in [MAX_ID, MAX_ID + 1] {
+            decoder.feed(format!("id: {}\ndata: a\n\n", "x".repeat(length)).as_bytes(), &mut messages);
+        }
+        let longest = "x".repeat(MAX_ID);
+        assert_eq!(messages, [message("", "a", Some(&longest)), message("", "a", Some(&longest))]);
+        assert_eq!(decoder.last_id(), Some(&*longest));
     }
 
     #[test]

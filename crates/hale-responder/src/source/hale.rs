@@ -73,7 +73,6 @@ impl Hale {
         let query = EventQuery { after: Some(cursor.id), ..EventQuery::default() };
         let mut stream = client.follow(query).await.map_err(failure)?;
         line.up().await;
-        line.works();
         let mut unsaved = 0;
         let mut due = Instant::now() + LATEST;
         // After a reset: until when events are old ones.
@@ -93,10 +92,12 @@ impl Hale {
                     }
                     // A newer hale's: its type, subject and severity say what is needed.
                     Some(Told::Unknown { id, event }) => {
+                        line.works();
                         cursor.id = id;
                         Some(from_json(&event))
                     }
                     Some(Told::Event(event)) => {
+                        line.works();
                         cursor = Cursor { id: event.id, time: Some(event.time) };
                         let old = known_until.is_some_and(|until| event.time <= until);
                         Some(if old { What::Nothing } else { read(&event) })
@@ -147,13 +148,19 @@ async fn client(remote: Option<&Remote>, own: Option<&Client>) -> Result<Client,
         Some(file) => http::token(file).await?,
         None => String::new(),
     };
+    // What is wrong with a URL is said of all of it.
+    let unusable = |error| {
+        let failure = failure(error);
+        let error = failure.error.replace(&remote.url, &http::name(&remote.url));
+        Failure { error, ..failure }
+    };
     if remote.url.starts_with("https:") {
         let file = remote.ca_file.clone();
         let tls = tokio::task::spawn_blocking(move || http::trust(file.as_deref())).await;
         let tls = tls.map_err(|error| Failure::protocol(format!("TLS can't be set up: {error}")))??;
-        return Client::remote_over(&remote.url, &token, tls).map_err(failure);
+        return Client::remote_over(&remote.url, &token, tls).map_err(unusable);
     }
-    Client::remote(&remote.url, &token).map_err(failure)
+    Client::remote(&remote.url, &token).map_err(unusable)
 }
 
 fn failure(error: ClientError) -> Failure {

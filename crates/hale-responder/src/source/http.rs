@@ -37,6 +37,7 @@ const KEEPALIVE: (Duration, u32, Duration) = (Duration::from_secs(30), 3, Durati
 /// A server, and what is shown there: read from the files anew for each connection of a source.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
+    /// Without what may be secret in it.
     url: String,
     authority: String,
     host: HeaderValue,
@@ -62,8 +63,8 @@ impl Endpoint {
             None
         };
         let host = HeaderValue::from_str(&authority)
-            .map_err(|_| Failure::protocol(format!("{}: no host name", remote.url)))?;
-        Ok(Self { url: remote.url.clone(), authority, host, path, authorization, tls })
+            .map_err(|_| Failure::protocol(format!("{}: no host name", name(&remote.url))))?;
+        Ok(Self { url: name(&remote.url), authority, host, path, authorization, tls })
     }
 
     /// What it is called in messages.
@@ -208,9 +209,20 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A URL as messages tell it: its query and its user may be secret, whatever else is wrong with it.
+pub(crate) fn name(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let colon = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{colon}{host}{path}")
+}
+
 fn take_apart(url: &str) -> Result<(bool, String, PathAndQuery), Failure> {
-    let bad =
-        |why: &str| Failure::protocol(format!("{url}: {why}; a URL like https://host:8443/path is needed"));
+    let bad = |why: &str| {
+        Failure::protocol(format!("{}: {why}; a URL like https://host:8443/path is needed", name(url)))
+    };
     let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
     let secure = match uri.scheme_str() {
         Some("http") => false,
@@ -311,5 +323,20 @@ mod tests {
         for wrong in ["mcp", "ftp://x", "http://", "http:///x"] {
             assert!(take_apart(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn messages_name_a_url_without_its_query_and_its_user() {
+        for (url, expected) in [
+            ("https://u:s3cret@mcp.example:8443/mcp?token=s3cret#s3cret", "https://mcp.example:8443/mcp"),
+            ("http://[::1]:8383", "http://[::1]:8383"),
+            ("s3cret@host?x", "host"),
+            ("ftp://a/b@c", "ftp://a/b@c"),
+            ("http://?s3cret@x", "http://"),
+        ] {
+            assert_eq!(name(url), expected);
+        }
+        let failure = take_apart("ftp://u:s3cret@x/?s3cret").unwrap_err();
+        assert!(!failure.error.contains("s3cret"), "{failure:?}");
     }
 }

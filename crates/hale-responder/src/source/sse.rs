@@ -62,7 +62,6 @@ impl Sse {
                     return Err(Failure::network(format!("{}: {}", endpoint.url(), chain(&error))));
                 }
                 Some(Ok(frame)) => {
-                    line.works();
                     let piece = frame.into_data().unwrap_or_default();
                     self.take(&mut decoder, &piece, line).await;
                 }
@@ -73,6 +72,10 @@ impl Sse {
     async fn take(&mut self, decoder: &mut Decoder, piece: &Bytes, line: &mut Line) {
         let mut messages = Vec::new();
         decoder.feed(piece, &mut messages);
+        // A comment shows nothing: who only greets and goes is waited for longer each time.
+        if !messages.is_empty() {
+            line.works();
+        }
         for message in messages {
             self.cursor.clone_from(&message.id);
             line.hear(read(&self.source.fields, &message), message.id).await;

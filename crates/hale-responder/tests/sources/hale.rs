@@ -1,6 +1,6 @@
 //! Sources of kind `hale` (R1, R3), against what a hale answers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -12,7 +12,7 @@ use axum::{
 };
 use bytes::Bytes;
 use hale_model::spec::{HaleSource, SourceKind};
-use hale_responder::source::{Context, What};
+use hale_responder::source::{Context, SourceSettings, What};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -109,5 +109,24 @@ async fn an_event_that_only_a_newer_hale_knows_is_understood_by_what_all_events_
     let alert = running.alert().await;
     assert_eq!((alert.fault_type.as_str(), alert.resource.kind.as_str()), ("teapot.boiled", "Teapot"));
     assert_eq!(running.alert().await.resource.name, "billing");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_only_greets_and_goes_is_waited_for_longer_each_time() {
+    let greets = || async { ([(header::CONTENT_TYPE, "text/event-stream")], ": hello\n\n") };
+    let server = Server::start(Router::new().route("/api/v1/events", get(greets))).await;
+    let settings = SourceSettings {
+        initial_delay: Duration::from_millis(5),
+        max_delay: Duration::from_secs(60),
+        ..quick()
+    };
+    let cursor = Some("1".to_owned());
+    let mut running = Running::with(hale(&server), Context { settings, cursor, ..Context::default() });
+    let mut last = 0.0;
+    for _ in 0..6 {
+        last = running.failure().await.2;
+    }
+    assert!(last > 0.1, "{last}");
     running.end().await;
 }

@@ -229,3 +229,44 @@ async fn a_server_that_tells_no_tools_and_gives_no_session_is_subscribed_to_all_
     server.asked("events_subscribe", 2).await;
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_stream_that_ends_once_it_is_subscribed_to_is_waited_for_longer_each_time() {
+    let server = McpServer::start(Manners { closes: true, ..Manners::default() }).await;
+    let settings = SourceSettings {
+        initial_delay: Duration::from_millis(5),
+        max_delay: Duration::from_secs(60),
+        check_every: Duration::from_secs(600),
+    };
+    let mut running = Running::with(mcp(&server), Context { settings, ..Context::default() });
+    let mut last = 0.0;
+    for _ in 0..6 {
+        last = running.failure().await.2;
+    }
+    assert!(last > 0.1, "{last}");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_is_not_needed_is_passed_over_and_a_server_that_asks_without_end_is_left() {
+    let server = McpServer::start(Manners::default()).await;
+    let mut running = Running::start(mcp(&server));
+    running.up().await;
+    for _ in 0..2000 {
+        server.say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})).await;
+    }
+    for id in 0..10 {
+        server.say(&json!({"jsonrpc": "2.0", "id": id, "method": "ping"})).await;
+    }
+    assert_eq!(server.fault("web-0").await, 1);
+    assert_eq!(running.alert().await.resource.name, "web-0");
+    let ask = async {
+        for id in 10..1200 {
+            server.say(&json!({"jsonrpc": "2.0", "id": id, "method": "ping"})).await;
+        }
+    };
+    let ((), (class, error, _)) = tokio::join!(ask, running.failure());
+    assert_eq!(class, ErrorClass::Protocol);
+    assert!(error.contains("1000 requests"), "{error}");
+    running.end().await;
+}

@@ -29,6 +29,8 @@ pub(crate) struct Manners {
     pub(crate) tells_tools: bool,
     /// Whether it gives sessions; if not, there is one for all.
     pub(crate) sessions: bool,
+    /// The stream ends as soon as it is subscribed to.
+    pub(crate) closes: bool,
     /// So many streams are refused with 409 first: as while an old one is open still.
     pub(crate) conflicts: u32,
     /// Every request is answered so: status and `Retry-After`.
@@ -38,7 +40,15 @@ pub(crate) struct Manners {
 impl Default for Manners {
     fn default() -> Self {
         let tools = vec!["pods_list", "events_subscribe", "events_list_subscriptions", "events_unsubscribe"];
-        Self { tools, logging: true, tells_tools: true, sessions: true, conflicts: 0, refusal: None }
+        Self {
+            tools,
+            logging: true,
+            tells_tools: true,
+            sessions: true,
+            closes: false,
+            conflicts: 0,
+            refusal: None,
+        }
     }
 }
 
@@ -147,6 +157,16 @@ impl McpServer {
         count
     }
 
+    /// Says something on every stream, whatever it is, until nobody listens any more.
+    pub(crate) async fn say(&self, message: &Value) {
+        let inner = self.shared.inner.lock().await;
+        let streams: Vec<_> = inner.sessions.values().filter_map(|it| it.stream.clone()).collect();
+        drop(inner);
+        for stream in streams {
+            let _gone = stream.send(Ok(Bytes::from(format!("data: {message}\n\n")))).await;
+        }
+    }
+
     pub(crate) fn log(&self) -> Vec<String> {
         self.shared.log.borrow().clone()
     }
@@ -228,6 +248,9 @@ async fn message(
             } else {
                 let subscription = format!("sub-{}", id);
                 session.subscriptions = vec![subscription.clone()];
+                if manners.closes {
+                    session.stream = None;
+                }
                 text(&json!({"subscriptionId": subscription, "mode": "faults"}).to_string(), false)
             }
         }

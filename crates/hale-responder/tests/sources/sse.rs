@@ -180,3 +180,26 @@ async fn an_end_in_the_middle_of_a_silent_stream_is_at_once() {
     assert_eq!(running.failure().await.0, ErrorClass::Network);
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_stream_that_only_greets_and_goes_is_waited_for_longer_each_time_and_one_that_tells_is_not() {
+    let settings = hale_responder::source::SourceSettings {
+        initial_delay: Duration::from_millis(5),
+        max_delay: Duration::from_secs(60),
+        ..quick()
+    };
+    for (piece, grows) in [(": hello\n\nretry: 0\n\n", true), ("data: {\"who\": \"a\"}\n\n", false)] {
+        let answer = move || async move { ([(header::CONTENT_TYPE, "text/event-stream")], piece) };
+        let server = Server::start(Router::new().route("/feed", get(answer))).await;
+        let context = Context { settings, ..Context::default() };
+        let mut running = Running::with(sse(server.url("/feed")), context);
+        let mut last = 0.0;
+        for _ in 0..6 {
+            last = running.failure().await.2;
+        }
+        // The sixth wait is 160 ms by doubling, and 5 ms without; chance moves it by a quarter.
+        assert_eq!(last > 0.1, grows, "{last}");
+        assert!(last > 0.003, "{last}");
+        running.end().await;
+    }
+}

@@ -68,7 +68,7 @@ async fn read(stream: &mut TcpStream) -> (u16, String) {
 }
 
 fn request(head: &str, body: &str) -> Vec<u8> {
-    format!("POST /alerts HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len())
+    format!("POST /alerts HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len())
         .into_bytes()
 }
 
@@ -175,10 +175,13 @@ async fn only_posts_of_json_to_the_path_are_taken() {
     let (running, address) = listening(webhook(None, None)).await;
     let mut heard = answering(running, Taken::Yes);
     for (raw, expected) in [
-        ("GET /alerts HTTP/1.1\r\nHost: x\r\n\r\n", 405),
-        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 404),
-        ("POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 415),
-        ("POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n", 415),
+        ("GET /alerts HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 404),
+        ("POST /alerts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 415),
+        (
+            "POST /alerts HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n",
+            415,
+        ),
         ("nonsense\r\n\r\n", 400),
     ] {
         assert_eq!(send_raw(address, raw.as_bytes()).await.0, expected, "{raw}");
@@ -193,7 +196,7 @@ async fn a_body_above_the_bound_is_refused_however_it_comes() {
     let large = "x".repeat((1 << 20) + 1);
     assert_eq!(send_raw(address, &request(JSON, &large)).await.0, 413);
     let chunked = format!(
-        "POST /alerts HTTP/1.1\r\nHost: x\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
+        "POST /alerts HTTP/1.1\r\nHost: localhost\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
         large.len()
     );
     assert_eq!(send_raw(address, chunked.as_bytes()).await.0, 413);
@@ -211,7 +214,7 @@ async fn a_sender_that_never_ends_is_cut_off_and_others_are_served_meanwhile() {
     }
     let mut body = TcpStream::connect(address).await.unwrap();
     body.write_all(
-        format!("POST /alerts HTTP/1.1\r\nHost: x\r\n{JSON}Content-Length: 9\r\n\r\n{{").as_bytes(),
+        format!("POST /alerts HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: 9\r\n\r\n{{").as_bytes(),
     )
     .await
     .unwrap();
@@ -275,4 +278,27 @@ async fn an_address_that_is_taken_is_tried_again_until_it_is_free() {
     drop(taken);
     timeout(Duration::from_secs(10), running.up()).await.unwrap();
     running.end().await;
+}
+
+#[tokio::test]
+async fn without_a_token_a_name_from_elsewhere_is_refused_and_with_one_it_is_not_looked_at() {
+    let named = |host: &str, head: &str| {
+        let request = String::from_utf8(request(&format!("{JSON}{head}"), &alert())).unwrap();
+        request.replace("Host: localhost", &format!("Host: {host}")).into_bytes()
+    };
+    let (running, address) = listening(webhook(None, None)).await;
+    let mut heard = answering(running, Taken::Yes);
+    for host in ["evil.example", "evil.example:9099", "10.0.0.1", "localhost.evil.example", ""] {
+        assert_eq!(send_raw(address, &named(host, "")).await.0, 403, "{host}");
+    }
+    assert!(heard.try_recv().is_err());
+    for host in ["localhost", "127.0.0.1:9099", "[::1]:9099"] {
+        assert_eq!(send_raw(address, &named(host, "")).await.0, 202, "{host}");
+    }
+
+    let (_dir, file) = secret("s3cret");
+    let (running, address) = listening(webhook(Some(file), None)).await;
+    let _heard = answering(running, Taken::Yes);
+    let shown = "Authorization: Bearer s3cret\r\n";
+    assert_eq!(send_raw(address, &named("hooks.example", shown)).await.0, 202);
 }

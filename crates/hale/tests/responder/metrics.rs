@@ -117,26 +117,35 @@ fn ending_stream() -> SocketAddr {
     at
 }
 
-#[test]
-fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
-    let bench = Bench::new();
+/// A responder with a webhook, a source that is not there, and one whose stream always ends.
+fn watched(bench: &Bench) -> Responder {
     let program = bench.script(
         "run.sh",
         "case $HALE_NAME in fail*) exit 1;; slow) exec sleep 600;; hold) while [ ! -e $DIR/go ]; do sleep 0.05; done;; esac",
     );
-    let away = free_port();
     let yaml = format!(
         "kind: Responder\nname: triage\nsources:\n\
          - {{name: eu, kind: webhook, listen: \"127.0.0.1:0\"}}\n\
-         - {{name: away, kind: sse, url: \"http://127.0.0.1:{away}/\", fields: {{name: /name}}}}\n\
+         - {{name: away, kind: sse, url: \"http://127.0.0.1:{}/\", fields: {{name: /name}}}}\n\
          - {{name: ends, kind: sse, url: \"http://{}/\", fields: {{name: /name}}}}\n\
          rules: [{{name: all, run: {{command: [\"{}\"], timeout: 1s}}}}]\n\
          limits: {{queueSize: 2, failureBreaker: 2, failureBreakerReset: 1h, maxQueueAge: 3s}}\n",
+        free_port(),
         ending_stream(),
         program.display()
     );
     let args = ["--queue-sweep-interval", "0.5", "--sse-reconnect-initial-delay", "0.2"];
-    let responder = Responder::start(&bench, &yaml, &args);
+    Responder::start(bench, &yaml, &args)
+}
+
+fn sum(name: &str) -> String {
+    format!("sum(hale_responder_{name})")
+}
+
+#[test]
+fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
+    let bench = Bench::new();
+    let responder = watched(&bench);
     let text = responder.figures();
     for series in AT_ZERO {
         assert_eq!(
@@ -149,6 +158,13 @@ fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
     promtool(&text);
 
     let prometheus = Prometheus::start(&bench, responder.metrics);
+    runs_and_filters(&responder, &prometheus);
+    queues_and_breakers(&responder, &prometheus);
+    connections_and_process(&prometheus);
+    promtool(&responder.figures());
+}
+
+fn runs_and_filters(responder: &Responder, prometheus: &Prometheus) {
     responder.alert("eu", "good");
     responder.wait_run("good", "succeeded");
     responder.alert("eu", "good");
@@ -159,10 +175,12 @@ fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
     responder.wait_run("slow", "timed_out");
     responder.alert("eu", "good-again");
     responder.wait_run("good-again", "succeeded");
-    let sum = |name: &str| format!("sum(hale_responder_{name})");
     prometheus.expect(&sum("agents_timeout_total{cluster=\"eu\"}"), |it| it == 1.0);
     prometheus.expect(&sum("events_filtered_total{reason=\"severity\"}"), |it| it == 1.0);
     prometheus.expect(&sum("events_filtered_total{reason=\"duplicate\"}"), |it| it == 1.0);
+}
+
+fn queues_and_breakers(responder: &Responder, prometheus: &Prometheus) {
     // One that holds its place, two that wait, one that gives way.
     responder.alert("eu", "hold");
     responder.wait_run("hold", "running");
@@ -170,7 +188,7 @@ fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
         responder.alert("eu", name);
     }
     prometheus.expect(&sum("circuit_breaker_events_dropped_total{cluster=\"eu\"}"), |it| it == 1.0);
-    fs::write(bench.path("go"), "").unwrap();
+    fs::write(responder.bench.path("go"), "").unwrap();
     responder.wait_run("fail-2", "failed");
     prometheus.expect("hale_responder_circuit_breaker_state{breaker=\"failure\"}", |it| it == 1.0);
     responder.alert("eu", "waits");
@@ -184,6 +202,9 @@ fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
     prometheus.expect(&sum("agents_completed_total{status=\"succeeded\"}"), |it| it >= 2.0);
     prometheus.expect(&sum("agents_failed_total{reason=\"exit\"}"), |it| it == 2.0);
     prometheus.expect(&sum("agent_duration_seconds_bucket{status=\"succeeded\",le=\"1.0\"}"), |it| it >= 2.0);
+}
+
+fn connections_and_process(prometheus: &Prometheus) {
     prometheus
         .expect(&sum("sse_connection_errors_total{cluster=\"away\",reason=\"network\"}"), |it| it >= 1.0);
     prometheus.expect(&sum("sse_connections_active{cluster=\"eu\"}"), |it| it == 1.0);
@@ -199,7 +220,6 @@ fn a_real_prometheus_sees_every_figure_at_zero_and_then_off_it() {
     ] {
         prometheus.expect(name, |it| it > 0.0);
     }
-    promtool(&responder.figures());
 }
 
 #[test]

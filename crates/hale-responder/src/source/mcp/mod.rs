@@ -14,6 +14,8 @@ mod alerts;
 #[cfg(test)]
 mod real;
 mod session;
+mod tools;
+mod unasked;
 mod wire;
 
 use std::{future::Future, time::Duration};
@@ -28,10 +30,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use super::{
     What,
     connect::{Connector, Failure, Line},
+    http,
 };
 use alerts::{Meaning, subscription_ids};
 use session::{Session, call, step};
-use wire::Note;
+use tools::Tools;
+use unasked::Note;
 
 const SUBSCRIBE: &str = "events_subscribe";
 const LIST: &str = "events_list_subscriptions";
@@ -54,7 +58,7 @@ impl Mcp {
 impl Connector for Mcp {
     async fn connect(&mut self, line: &mut Line) -> Failure {
         match self.run(line).await {
-            Ok(()) => Failure::network(format!("{}: the session ended", self.source.remote.url)),
+            Ok(()) => Failure::network(format!("{}: the session ended", http::name(&self.source.remote.url))),
             Err(failure) => failure,
         }
     }
@@ -71,12 +75,12 @@ impl Mcp {
             source = line.source(),
             server = talk.server,
             version = server.1,
-            ?tools,
+            tools = tools.as_ref().map(|it| it.count),
             "MCP server"
         );
         // Where nobody tells the tools, asking for one shows whether it is there.
-        let has = |tool: &str| tools.as_ref().is_none_or(|tools| tools.iter().any(|it| it == tool));
-        let mut subscribed = has(SUBSCRIBE);
+        let mut subscribed = tools.as_ref().is_none_or(|it| it.subscribe);
+        let check = tools.as_ref().is_none_or(|it| it.list);
         if subscribed {
             match self.subscribe(&mut talk, line).await {
                 Err(failure) if tools.is_none() && logs && failure.class == super::ErrorClass::Protocol => {
@@ -97,23 +101,35 @@ impl Mcp {
             return Err(talk.session.protocol(&error));
         }
         line.up().await;
-        line.works();
-        self.listen(&mut talk, line, subscribed && has(LIST), tools.is_some()).await
+        self.listen(&mut talk, line, subscribed && check, tools.is_some()).await
     }
 
     /// Hears what is told, and looks now and then whether the subscription is still there. `sure`: there is a tool for
     /// that, and not only perhaps.
-    async fn listen(&self, talk: &mut Talk, line: &Line, mut check: bool, sure: bool) -> Result<(), Failure> {
+    async fn listen(
+        &self,
+        talk: &mut Talk,
+        line: &mut Line,
+        mut check: bool,
+        sure: bool,
+    ) -> Result<(), Failure> {
         let mut ticks = interval_at(Instant::now() + self.check_every, self.check_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut again: Option<Instant> = None;
         let mut wait = AGAIN.0;
         loop {
             tokio::select! {
-                note = talk.session.next() => talk.take(note?, line).await,
+                note = talk.session.next() => {
+                    let note = note?;
+                    line.works();
+                    talk.take(note, line).await;
+                }
                 _ = ticks.tick(), if check && again.is_none() => {
                     match talk.is_subscribed(line).await {
-                        Ok(true) => wait = AGAIN.0,
+                        Ok(true) => {
+                            line.works();
+                            wait = AGAIN.0;
+                        }
                         Ok(false) => {
                             talk.lost = Some("the server does not list it any more".to_owned());
                             wait = Duration::ZERO;
@@ -174,7 +190,7 @@ struct Talk {
 
 impl Talk {
     /// Asks the server to tell what it has from `info` on, and which tools it has; `None`: it does not tell.
-    async fn tools(&mut self, line: &Line, logs: bool) -> Result<Option<Vec<String>>, Failure> {
+    async fn tools(&mut self, line: &Line, logs: bool) -> Result<Option<Tools>, Failure> {
         let peer = self.session.peer();
         #[expect(deprecated, reason = "R2: alerts are log messages of these servers")]
         let asked = async move { peer.set_level(SetLevelRequestParams::new(LoggingLevel::Info)).await };
@@ -184,11 +200,11 @@ impl Talk {
             Ok(_) | Err(_) => {}
         }
         if !self.session.has_tools() {
-            return Ok(if logs { None } else { Some(Vec::new()) });
+            return Ok(if logs { None } else { Some(Tools::default()) });
         }
         let peer = self.session.peer();
-        match self.during(line, "tools/list", async move { peer.list_all_tools().await }).await {
-            Ok(tools) => Ok(Some(tools.into_iter().map(|it| it.name.into_owned()).collect())),
+        match self.during(line, "tools/list", tools::list(peer)).await {
+            Ok(tools) => Ok(tools.known()),
             Err(failure) if failure.class == super::ErrorClass::Protocol => Ok(None),
             Err(failure) => Err(failure),
         }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{Context, ErrorClass, Link, Message, SourceSettings, start},
     session::{Session, call},
-    wire::Note,
+    unasked::Note,
 };
 
 const LONG: Duration = Duration::from_secs(90);

@@ -29,7 +29,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     super::{connect::Failure, decode::MAX_MESSAGE, http::Endpoint, plain},
-    wire::{Ear, Note, Stream, Wire},
+    unasked::Note,
+    wire::{Ear, Stream, Wire},
 };
 
 /// How long any one step may take.
@@ -73,7 +74,8 @@ impl Session {
         let (notes, heard) = mpsc::channel(WAITING);
         let (stream, failure) = (watch::Sender::new(Stream::Asked), watch::Sender::new(None));
         let (stream_now, failure_now) = (stream.subscribe(), failure.subscribe());
-        let ear = Arc::new(Ear { notes, stream, failure, session: watch::Sender::new(false) });
+        let (session, requests) = (watch::Sender::new(false), watch::Sender::default());
+        let ear = Arc::new(Ear { notes, stream, failure, session, requests });
         let wire = Wire { endpoint, ear: Arc::clone(&ear) };
         let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str())
             .reinit_on_expired_session(false)

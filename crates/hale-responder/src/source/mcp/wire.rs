@@ -1,10 +1,14 @@
 //! How the SDK's messages go over HTTP: its `StreamableHttpClient`, over hyper.
 //!
-//! Notifications are taken out of the streams here, before the SDK: it would start a task for each, so that their order
-//! and any bound on their number were lost. Taken out here they come one by one, and a stream is not read on while
+//! Notifications are taken out of the streams here, before the SDK: it would write each to the log and start a task for
+//! it, so that their order and any bound on their number were lost. Those that are not needed end here. Taken out here they come one by one, and a stream is not read on while
 //! the driver is busy. What the connection failed of is kept, with its class: the SDK makes sentences of it.
 
-use std::{collections::HashMap, collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
@@ -17,18 +21,20 @@ use rmcp::{
         StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
     },
 };
-use serde_json::Value;
 use sse_stream::{Error as SseError, Sse};
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::super::{
-    ErrorClass,
-    connect::Failure,
-    decode::{Decoder, Message},
-    http::{Endpoint, chain, is_media_type},
+use super::{
+    super::{
+        ErrorClass,
+        connect::Failure,
+        decode::{Decoder, Message},
+        http::{Endpoint, chain, is_media_type},
+    },
+    unasked::{For, MAX_REQUESTS, Note, Requests, WINDOW, sort},
 };
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -38,22 +44,6 @@ const MAX_ANSWER: usize = 8 << 20;
 
 /// How long such an answer may take to come.
 const ANSWER: Duration = Duration::from_secs(30);
-
-/// What a server says unasked.
-#[derive(Debug)]
-pub(super) enum Note {
-    /// `notifications/message`.
-    Log {
-        /// The word of syslog.
-        level: String,
-        /// Who says it.
-        logger: Option<String>,
-        /// What.
-        data: Value,
-    },
-    /// Something too large to be read.
-    TooLarge,
-}
 
 /// How the standalone stream stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +65,8 @@ pub(super) struct Ear {
     pub(super) failure: watch::Sender<Option<Failure>>,
     /// Whether the server gave a session.
     pub(super) session: watch::Sender<bool>,
+    /// What the server asked us, on all streams together.
+    pub(super) requests: watch::Sender<Requests>,
 }
 
 /// One connection's way to a server.
@@ -162,6 +154,9 @@ impl Wire {
         }
         let answer: ServerJsonRpcMessage = serde_json::from_slice(&body)
             .map_err(|error| self.remember(strange(format!("the answer is no message of MCP: {error}"))))?;
+        if !matches!(answer, ServerJsonRpcMessage::Response(_) | ServerJsonRpcMessage::Error(_)) {
+            return Err(self.remember(strange("a request was answered with none".to_owned())));
+        }
         Ok(StreamableHttpPostResponse::Json(answer, given))
     }
 
@@ -243,10 +238,13 @@ impl Listening {
     async fn next(&mut self) -> Option<Message> {
         loop {
             while let Some(message) = self.ready.pop_front() {
-                match note(&message) {
-                    None => return Some(message),
+                match sort(&message) {
+                    For::Sdk => return Some(message),
                     // Waits while there are too many: the stream is not read on, and the server is held back.
-                    Some(note) => self.ear.notes.send(note).await.ok()?,
+                    For::Ear(note) => self.ear.notes.send(note).await.ok()?,
+                    For::Nobody => {}
+                    For::Answering if self.may_ask() => return Some(message),
+                    For::Answering => return None,
                 }
             }
             let lost = match self.body.frame().await {
@@ -265,25 +263,17 @@ impl Listening {
             return None;
         }
     }
-}
 
-/// What a message is if it is for the ear.
-fn note(message: &Message) -> Option<Note> {
-    if message.too_large {
-        return Some(Note::TooLarge);
+    /// Whether the server may still ask us something; if not, the whole connection is lost.
+    fn may_ask(&self) -> bool {
+        let mut within = true;
+        self.ear.requests.send_modify(|it| within = it.count(Instant::now()));
+        if !within {
+            let error = format!("{}: more than {MAX_REQUESTS} requests within {WINDOW:?}", self.url);
+            self.ear.stream.send_replace(Stream::Lost(Failure::protocol(error)));
+        }
+        within
     }
-    // Spares reading every answer twice.
-    if !message.data.contains("notifications/message") {
-        return None;
-    }
-    let mut value: Value = serde_json::from_str(&message.data).ok()?;
-    if value.get("method")?.as_str()? != "notifications/message" || value.get("id").is_some() {
-        return None;
-    }
-    let params = value.get_mut("params")?;
-    let text = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
-    let (level, logger) = (text("level").unwrap_or_default(), text("logger"));
-    Some(Note::Log { level, logger, data: params.get_mut("data").map(Value::take).unwrap_or_default() })
 }
 
 impl StreamableHttpClient for Wire {
@@ -334,30 +324,5 @@ impl StreamableHttpClient for Wire {
         };
         self.ear.stream.send_replace(state);
         opened
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(data: &str) -> Option<Note> {
-        note(&Message { data: data.to_owned(), ..Message::default() })
-    }
-
-    #[test]
-    fn notifications_are_taken_out_and_nothing_else_is() {
-        let told = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"warning","logger":"kubernetes/faults","data":{"a":1}}}"#;
-        let Some(Note::Log { level, logger, data }) = of(told) else { panic!("no note") };
-        assert_eq!((level.as_str(), logger.as_deref()), ("warning", Some("kubernetes/faults")));
-        assert_eq!(data, serde_json::json!({"a": 1}));
-        for other in [
-            r#"{"jsonrpc":"2.0","id":1,"result":{"text":"notifications/message"}}"#,
-            r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"notifications/message"}}"#,
-            r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#,
-            "notifications/message",
-        ] {
-            assert!(of(other).is_none(), "{other}");
-        }
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use hale_api::runs::Resource;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-use super::super::{What, plain};
+use super::{
+    super::{What, plain},
+    MAX_ALERTS,
+};
 use crate::alert::RawAlert;
 
 /// Labels that name what an alert is about, the nearest first, with the kind they name. `job` is no Kubernetes Job: it
@@ -32,17 +35,28 @@ pub(super) fn is_group(value: &Value) -> bool {
 /// Reads a group: each alert fires, or is resolved.
 ///
 /// # Errors
-/// It is of another version.
+/// It is of another version, or has too many alerts.
 pub(super) fn read(group: &Value) -> Result<Vec<What>, String> {
     match plain::text(group, &["version"]) {
         None | Some("4") => {}
         Some(other) => return Err(format!("version {other} of Alertmanager's webhook; 4 is read")),
     }
-    let alerts = group.get("alerts").and_then(Value::as_array).into_iter().flatten();
-    Ok(alerts.map(|alert| read_one(alert, group)).collect())
+    let alerts = group.get("alerts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    // Before anything is made of them.
+    if alerts.len() > MAX_ALERTS {
+        return Err(format!("more than {MAX_ALERTS} alerts at once"));
+    }
+    let of_group = of_group(group);
+    Ok(alerts.iter().map(|alert| read_one(alert, &of_group)).collect())
 }
 
-fn read_one(alert: &Value, group: &Value) -> What {
+/// What each alert is told of its group: short, for it is kept with each of them.
+fn of_group(group: &Value) -> Map<String, Value> {
+    let short = |name| plain::text(group, &[name]).map(plain::quote).into();
+    ["receiver", "groupKey", "externalURL"].into_iter().map(|name| (name.to_owned(), short(name))).collect()
+}
+
+fn read_one(alert: &Value, of_group: &Map<String, Value>) -> What {
     let labels = alert.get("labels").map(plain::labels).unwrap_or_default();
     let Some(name) = labels.get("alertname").filter(|it| !it.is_empty()) else {
         return What::Unreadable(format!("an alert without alertname: {}", plain::quote(&alert.to_string())));
@@ -53,12 +67,8 @@ fn read_one(alert: &Value, group: &Value) -> What {
     }
     let annotations = alert.get("annotations").map_or(&Value::Null, |it| it);
     let message = plain::text(annotations, &["summary", "description", "message"]);
-    let context = json!({
-        "alert": alert,
-        "receiver": group.get("receiver"),
-        "groupKey": group.get("groupKey"),
-        "externalURL": group.get("externalURL"),
-    });
+    let mut context = of_group.clone();
+    context.insert("alert".to_owned(), alert.clone());
     What::Alert(Box::new(RawAlert {
         source_id: plain::text(alert, &["fingerprint"]).map(str::to_owned),
         severity: labels.get("severity").map(|it| plain::severity(it)),
@@ -67,7 +77,7 @@ fn read_one(alert: &Value, group: &Value) -> What {
         resource,
         timestamp: plain::text(alert, &["startsAt"]).and_then(plain::timestamp),
         labels,
-        context,
+        context: context.into(),
     }))
 }
 
@@ -83,6 +93,8 @@ fn resource(labels: &BTreeMap<String, String>, alertname: &str) -> Resource {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn group(alerts: Value) -> Value {
@@ -123,6 +135,21 @@ mod tests {
         assert_eq!(alert.timestamp, plain::timestamp("2026-01-01T00:00:00.5Z"));
         assert_eq!(alert.context["alert"], firing);
         assert_eq!(plain::name(well), "Pod shop/web-1");
+    }
+
+    #[test]
+    fn many_alerts_are_refused_before_they_are_read_and_what_they_share_is_short() {
+        let alert = json!({"status": "firing", "labels": {"alertname": "X"}});
+        let mut large = group(json!(vec![alert.clone(); MAX_ALERTS]));
+        for name in ["groupKey", "receiver", "externalURL"] {
+            large[name] = json!("x".repeat(100_000));
+        }
+        let heard = read(&large).unwrap();
+        assert_eq!(heard.len(), MAX_ALERTS);
+        let Some(What::Alert(first)) = heard.first() else { panic!("{:?}", heard.first()) };
+        assert!(first.context["groupKey"].as_str().is_some_and(|it| it.starts_with("xxx")));
+        assert!(first.context.to_string().len() < 1000);
+        assert!(read(&group(json!(vec![alert; MAX_ALERTS + 1]))).unwrap_err().contains("1000"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod alertmanager;
 mod cloudevents;
 mod forms;
+mod host;
 mod receive;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -29,6 +30,9 @@ use receive::Receiver;
 
 /// The most connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 256;
+
+/// The most alerts of one request.
+const MAX_ALERTS: usize = 1000;
 
 /// How long a sender may take over the head of its request.
 const HEAD: Duration = Duration::from_secs(10);

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{Taken, What, connect::Voice, http::token},
+    MAX_ALERTS,
     forms::{self, Form},
+    host,
 };
 
 /// The most bytes of a body.
@@ -25,9 +27,6 @@ const BODY: Duration = Duration::from_secs(10);
 
 /// How long the driver may take over what one request brings.
 const TAKE: Duration = Duration::from_secs(20);
-
-/// The most alerts of one request.
-const MAX_ALERTS: usize = 1000;
 
 /// When to come again after a 429 or 503, in seconds.
 const AGAIN: &str = "30";
@@ -79,6 +78,11 @@ impl Receiver {
 
     async fn take(&self, request: Request<Incoming>) -> Result<usize, Refusal> {
         let (head, body) = request.into_parts();
+        // Nothing else keeps a page in a browser here from calling it by a name of its own.
+        if self.is_open() && !host::is_local(&head.headers) {
+            let why = "without a token only localhost is answered: call it by 127.0.0.1, or set tokenFile or hmacFile";
+            return Err((StatusCode::FORBIDDEN, why.to_owned()));
+        }
         if head.uri.path() != self.source.path {
             return Err((StatusCode::NOT_FOUND, format!("alerts are taken at {}", self.source.path)));
         }
@@ -106,6 +110,11 @@ impl Receiver {
         }
         let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "the responder is busy".to_owned());
         timeout(TAKE, self.hand_over(heard)).await.map_err(busy)?
+    }
+
+    /// Whether anyone on this machine is let in.
+    const fn is_open(&self) -> bool {
+        self.source.token_file.is_none() && self.source.hmac_file.is_none()
     }
 
     /// Hands all over, and then waits for all: the driver may write them in one go.
