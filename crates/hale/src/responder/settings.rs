@@ -46,28 +46,39 @@ pub(super) fn told(args: &ResponderArgs, variable: impl Fn(&str) -> Option<Strin
 }
 
 fn join(times: &TimeArgs, file: File, variable: impl Fn(&str) -> Option<String>) -> Result<Told, Failure> {
-    // The older name of the variable counts where the newer one is not set.
-    let older = || match variable("AGENT_TIMEOUT").filter(|it| !it.is_empty()) {
+    let run_timeout = match times.run_timeout {
+        Some(given) => Some(given),
+        None => older(variable)?,
+    };
+    for (name, port) in [("healthPort", file.health_port), ("metricsPort", file.metrics_port)] {
+        if port == Some(0) {
+            return Err(Failure::InvalidFile(format!("error: {name}: 0: expected 1 to 65535")));
+        }
+    }
+    let settings = settings(TimeArgs { run_timeout, ..times.clone() }, &file)?;
+    let wins = (run_timeout, times.max_queue_age);
+    Ok(Told { settings, wins, health_port: file.health_port, metrics_port: file.metrics_port })
+}
+
+/// The older name of the variable counts where the newer one is not set.
+fn older(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Duration>, Failure> {
+    match variable("AGENT_TIMEOUT").filter(|it| !it.is_empty()) {
         Some(text) => {
             some_time(&text).map(Some).map_err(|why| Failure::Usage(format!("AGENT_TIMEOUT={text}: {why}")))
         }
         None => Ok(None),
-    };
-    let run_timeout = match times.run_timeout {
-        Some(given) => Some(given),
-        None => older()?,
-    };
-    let of_file = |name: &str, value: Option<f64>| match value {
-        Some(seconds) => some_time(&seconds.to_string())
-            .map(Some)
-            .map_err(|why| Failure::InvalidFile(format!("error: {name}: {seconds}: {why}"))),
-        None => Ok(None),
+    }
+}
+
+fn settings(times: TimeArgs, file: &File) -> Result<Settings, Failure> {
+    let or = |given: Option<Duration>, name: &str, file: Option<f64>, otherwise| {
+        let of_file = file.map(|seconds| {
+            some_time(&seconds.to_string())
+                .map_err(|why| Failure::InvalidFile(format!("error: {name}: {seconds}: {why}")))
+        });
+        Ok::<_, Failure>(given.or(of_file.transpose()?).unwrap_or(otherwise))
     };
     let default = Settings::default();
-    let or = |given: Option<Duration>, name: &str, value, otherwise| -> Result<Duration, Failure> {
-        let value = of_file(name, value)?;
-        Ok(given.or(value).unwrap_or(otherwise))
-    };
     let reconnect_initial = or(
         times.sse_reconnect_initial_delay,
         "sseReconnectInitialDelaySeconds",
@@ -80,8 +91,16 @@ fn join(times: &TimeArgs, file: File, variable: impl Fn(&str) -> Option<String>)
         file.sse_reconnect_max_delay_seconds,
         default.reconnect_max,
     )?;
-    let settings = Settings {
-        run_timeout: or(run_timeout, "runTimeoutSeconds", file.run_timeout_seconds, default.run_timeout)?,
+    let sweep = "queueSweepIntervalSeconds";
+    let shutdown = "shutdownTimeoutSeconds";
+    let (interval, timeout) = (default.queue_sweep_interval, default.shutdown_timeout);
+    Ok(Settings {
+        run_timeout: or(
+            times.run_timeout,
+            "runTimeoutSeconds",
+            file.run_timeout_seconds,
+            default.run_timeout,
+        )?,
         max_queue_age: or(
             times.max_queue_age,
             "maxQueueAgeSeconds",
@@ -90,27 +109,15 @@ fn join(times: &TimeArgs, file: File, variable: impl Fn(&str) -> Option<String>)
         )?,
         queue_sweep_interval: or(
             times.queue_sweep_interval,
-            "queueSweepIntervalSeconds",
+            sweep,
             file.queue_sweep_interval_seconds,
-            default.queue_sweep_interval,
+            interval,
         )?,
-        shutdown_timeout: or(
-            times.shutdown_timeout,
-            "shutdownTimeoutSeconds",
-            file.shutdown_timeout_seconds,
-            default.shutdown_timeout,
-        )?,
+        shutdown_timeout: or(times.shutdown_timeout, shutdown, file.shutdown_timeout_seconds, timeout)?,
         reconnect_initial,
         // Who sets only the first wait, and sets it long, means at least that.
         reconnect_max: reconnect_max.max(reconnect_initial),
-    };
-    for (name, port) in [("healthPort", file.health_port), ("metricsPort", file.metrics_port)] {
-        if port == Some(0) {
-            return Err(Failure::InvalidFile(format!("error: {name}: 0: expected 1 to 65535")));
-        }
-    }
-    let wins = (run_timeout, times.max_queue_age);
-    Ok(Told { settings, wins, health_port: file.health_port, metrics_port: file.metrics_port })
+    })
 }
 
 impl Told {

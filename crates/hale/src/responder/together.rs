@@ -61,8 +61,7 @@ impl Responders {
             match begun {
                 Ok(handle) => started.all.push(handle),
                 Err(error) => {
-                    started.hurry();
-                    started.shut_down("a failed start").await;
+                    started.give_up().await;
                     return Err(Failure::failed(format!("can't start the responder {name}: {error}")));
                 }
             }
@@ -100,6 +99,12 @@ impl Responders {
     /// Ends programs at once.
     pub(crate) fn hurry(&self) {
         self.all.iter().for_each(Handle::hurry);
+    }
+
+    /// Ends all at once: something else could not be started.
+    pub(crate) async fn give_up(&self) {
+        self.hurry();
+        self.shut_down("a failed start").await;
     }
 
     /// R13: returns when all have ended.

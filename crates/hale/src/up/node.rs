@@ -169,16 +169,11 @@ impl Node {
         let responders = responding::start(args, &files, dir, &cluster, &screen, &mut metrics).await?;
         let runs = responders.clone().map(|it| it as Arc<dyn hale_server::Runs>);
         let shared = (registry, tokens, metrics, args.scrape.open()?, runs);
-        let serving = match serve(&cluster, &store, shared, door, dir, &end).await {
-            Ok(serving) => serving,
-            Err(failure) => {
-                if let Some(responders) = &responders {
-                    responders.hurry();
-                    responders.shut_down("a failed start").await;
-                }
-                return Err(failure);
-            }
-        };
+        let serving = serve(&cluster, &store, shared, door, dir, &end).await;
+        if let (Err(_), Some(responders)) = (&serving, &responders) {
+            responders.give_up().await;
+        }
+        let serving = serving?;
         Ok(Self {
             store,
             cluster,
