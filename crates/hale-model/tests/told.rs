@@ -266,7 +266,7 @@ fn responded() -> Vec<EventData> {
         EventData::RunAwaitingApproval(RunAwaitingApproval {
             run: run(0),
             until: Some(at()),
-            command: vec!["/opt/fix".into(), "web-0".into()],
+            command: vec!["fix-it".into(), "web-0".into()],
         }),
         EventData::RunDecided(RunDecided {
             run: run(0),
@@ -274,13 +274,10 @@ fn responded() -> Vec<EventData> {
             by: "ann via cli".into(),
             reason: "approved by ann via cli: go on".into(),
         }),
-        EventData::RunWouldHave(RunWouldHave {
-            run: run(0),
-            command: vec!["/opt/fix".into(), "web-0".into()],
-        }),
+        EventData::RunWouldHave(RunWouldHave { run: run(0), command: vec!["fix-it".into(), "web-0".into()] }),
         EventData::RunEscalated(RunEscalated {
             run: run(0),
-            next: "program /opt/page".into(),
+            next: "program page-me".into(),
             next_run: Some("r2".into()),
             reason: "exit 1".into(),
         }),

@@ -6,6 +6,8 @@
 
 mod read;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -136,8 +138,8 @@ impl Book {
             sqlx::query(
                 "INSERT INTO runs (id, state, cluster, alert, at, finished, record)
                  VALUES ($1, $2, $3, $4, $5, $6, $7)
-                 ON CONFLICT (id) DO UPDATE SET state = excluded.state, finished = excluded.finished,
-                 record = excluded.record",
+                 ON CONFLICT (id) DO UPDATE SET state = excluded.state, at = excluded.at,
+                 finished = excluded.finished, record = excluded.record",
             )
             .bind(&run.id)
             .bind(run.state.as_str())

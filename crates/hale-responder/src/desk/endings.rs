@@ -7,6 +7,7 @@ use hale_model::spec::Rule;
 
 use super::{
     Desk, Effect, Note, Now, WatchRun,
+    intake::draft,
     state::{Does, Held, Moment, does},
 };
 use crate::{
@@ -167,32 +168,18 @@ impl Desk {
     ) {
         let Held { run: before, alert, rule: index, .. } = held;
         let step = before.step.saturating_add(1);
-        let Some(does) = self.responder.rules.get(index).and_then(|it| does(it, step)) else { return };
-        let command = match does {
-            Does::Runs(program) => program.command.clone(),
-            Does::Sends(_) => Vec::new(),
+        let Some(rule) = self.responder.rules.get(index) else { return };
+        let command = match does(rule, step) {
+            Some(Does::Runs(program)) => program.command.clone(),
+            Some(Does::Sends(_)) => Vec::new(),
+            None => return,
         };
         let run = Run {
-            id: new_id(),
             step,
             reason: Some(format!("run {} was no success: {}", before.id, before.state.as_str())),
             escalates: Some(before.id.clone()),
-            state: RunState::Queued,
-            duplicates: 0,
-            queued_at: at.wall,
-            approve_until: None,
-            decided_by: None,
-            started_at: None,
-            ended_at: None,
-            recover_until: None,
-            finished_at: None,
-            exit_code: None,
-            signal: None,
-            workspace: None,
-            artifacts: Vec::new(),
-            cost: None,
             command,
-            ..before.clone()
+            ..draft(new_id(), &self.responder.name, rule, &alert, at)
         };
         self.seen.escalated(&Fingerprint::of(&alert), &before.id, &run.id);
         out.push(Effect::PutRun(Box::new(run.clone())));

@@ -193,7 +193,7 @@ fn refused(alert: Alert, out: &mut Vec<Effect>) {
 }
 
 /// The record of a run of a rule's own program.
-fn draft(id: String, responder: &str, rule: &Rule, alert: &Alert, at: Moment) -> Run {
+pub(super) fn draft(id: String, responder: &str, rule: &Rule, alert: &Alert, at: Moment) -> Run {
     Run {
         id,
         responder: responder.to_owned(),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -204,13 +203,6 @@ impl Desk {
     #[must_use]
     pub fn alert_of(&self, run: &str) -> Option<&Alert> {
         self.held.get(run).map(|it| &it.alert)
-    }
-
-    /// A run has its workspace; on record from now on.
-    pub fn placed(&mut self, run: &str, workspace: PathBuf) -> Vec<Effect> {
-        let Some(held) = self.held.get_mut(run) else { return Vec::new() };
-        held.run.workspace = Some(workspace);
-        vec![Effect::PutRun(Box::new(held.run.clone()))]
     }
 
     /// When [`Desk::sweep`] and [`Desk::next`] must be called at the latest, in this order: a deadline of a recovery or an

@@ -124,7 +124,7 @@ fn run(id: &str, state: RunState) -> Run {
         workspace: None,
         artifacts: Vec::new(),
         cost: None,
-        command: vec!["/opt/fix".to_owned()],
+        command: vec!["fix-it".to_owned()],
     }
 }
 

@@ -160,12 +160,3 @@ fn the_artifact_is_asked_of_the_rules_own_program_only() {
     bench.end_effects("00002", ended(How::Exited(1)));
     assert_eq!(artifact(bench.next_effects()), Some(false));
 }
-
-#[test]
-fn a_workspace_stays_on_record() {
-    let mut bench = running("act");
-    assert_eq!(super::kit::lines(&bench.desk.placed("00002", "/w".into())), ["run 00002 running"]);
-    bench.end("00002", How::Exited(0));
-    assert_eq!(bench.runs["00002"].workspace.as_deref(), Some("/w".as_ref()));
-    assert!(bench.desk.placed("00002", "/x".into()).is_empty());
-}

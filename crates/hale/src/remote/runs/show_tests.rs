@@ -41,7 +41,7 @@ fn run(id: &str, state: RunState) -> Run {
         workspace: None,
         artifacts: Vec::new(),
         cost: None,
-        command: vec!["/opt/fix".to_owned(), "it's web-0".to_owned()],
+        command: vec!["fix-it".to_owned(), "it's web-0".to_owned()],
     }
 }
 
@@ -120,7 +120,7 @@ state       failed: exit status 1
 for         CrashLoop of Pod shop/web-0 in eu-1 (error)
 by          rule crashes of oncall (act)
 decided by  ann via cli
-command     /opt/fix 'it'\''s web-0'
+command     fix-it 'it'\''s web-0'
 exit        status 1 after 12s
 workspace   /var/lib/hale/runs/r1
 artifacts   output/diagnosis.md (2.0 KiB)
