@@ -22,7 +22,7 @@ use hale_model::{
 };
 use hale_supervisor::{
     engine::Checks,
-    mementos::FileMementos,
+    mementos::{FileMementos, Mementos},
     process::{ProcessOptions, ProcessRuntime},
     sim::{with_probe, workload},
     sink::Sink,
@@ -75,11 +75,13 @@ fn assigned(dir: &Path) -> Vec<Assignment> {
     fs::read_to_string(dir.join("assign")).unwrap_or_default().lines().map(one).collect()
 }
 
-async fn run(dir: &Path, supervisor: &SupervisorHandle) {
+async fn run(dir: &Path, supervisor: &SupervisorHandle, mementos: &FileMementos) {
     supervisor.assign(assigned(dir)).await.unwrap();
     let mut version = supervisor.version();
     loop {
         let status = supervisor.status().await.unwrap();
+        // Whoever reads it may kill this agent at once: it shows nothing that the next one could not know.
+        mementos.flush().await;
         let beside = dir.join("status.new");
         fs::write(&beside, serde_json::to_vec(&status).unwrap()).unwrap();
         fs::rename(&beside, dir.join("status")).unwrap();
@@ -104,7 +106,8 @@ fn main() {
         let told = OpenOptions::new().create(true).append(true).open(dir.join("told")).unwrap();
         let options = Options::new("node", runtime, checks.prober, Arc::new(Told(Mutex::new(told))), 1);
         let mementos = FileMementos::open(&dir).unwrap();
-        let supervisor = Supervisor::start(Options { mementos: Some(mementos), ..options });
-        run(&dir, &supervisor).await;
+        let kept = Arc::clone(&mementos);
+        let supervisor = Supervisor::start(Options { mementos: Some(kept), ..options });
+        run(&dir, &supervisor, &mementos).await;
     });
 }
