@@ -42,6 +42,8 @@ pub struct Applied {
     pub namespace: Option<String>,
     /// Its path in the API, once that is known.
     pub path: Option<String>,
+    /// Its uid, once it is applied.
+    pub uid: Option<String>,
     /// Why it could not be applied.
     pub error: Option<String>,
 }
@@ -95,7 +97,7 @@ async fn one(
         result = again_with_its_template(cluster, &path, sent, result).await;
     }
     match result {
-        Ok(_) => {}
+        Ok(there) => applied.uid = there["metadata"]["uid"].as_str().map(str::to_owned),
         Err(error @ (ClusterError::Unreachable(_) | ClusterError::Timeout(_))) => return Err(error),
         Err(error) => applied.error = Some(error.to_string()),
     }
@@ -117,6 +119,7 @@ pub async fn found(
         name: manifest.name.clone(),
         namespace: manifest.namespace.clone(),
         path: None,
+        uid: None,
         error: None,
     };
     match catalog.find(cluster, &manifest.api_version, &manifest.kind).await {
@@ -163,8 +166,11 @@ async fn again_with_its_template(
     cluster.apply(path, &sent).await.or(first)
 }
 
-/// Deletes what was applied for a stack and is not wanted any more. With `all`, everything, namespaces and definitions
-/// of kinds too, which are otherwise left: far more than was in the manifests would go with them.
+/// Deletes what was applied for a stack and is not wanted any more: neither named in the manifests nor `applied` just
+/// now. With `all`, everything, namespaces and definitions of kinds too, which are otherwise left: far more than was in
+/// the manifests would go with them.
+///
+/// One object may be found under several names: a cluster before 1.22 serves ingresses in two groups. Its uid is one.
 ///
 /// # Errors
 /// The cluster can't be reached.
@@ -172,9 +178,14 @@ pub async fn prune(
     cluster: &Cluster,
     catalog: &mut Catalog,
     order: &Order<'_>,
+    applied: &[Applied],
     all: bool,
 ) -> Result<Vec<Leaving>, ClusterError> {
     let wanted: BTreeSet<Name> = if all { BTreeSet::new() } else { names(order) };
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    if !all {
+        seen.extend(applied.iter().filter_map(|it| it.uid.clone()));
+    }
     let kinds: Vec<Resource> = catalog.all(cluster).await?;
     let mut there = Vec::new();
     for resource in &kinds {
@@ -184,7 +195,8 @@ pub async fn prune(
         }
         for object in labelled(cluster, resource, order).await? {
             let name = name_of(resource, &object);
-            if !wanted.contains(&name) && is_ours(&object) {
+            let first = object["metadata"]["uid"].as_str().is_none_or(|it| seen.insert(it.to_owned()));
+            if first && !wanted.contains(&name) && is_ours(&object) {
                 there.push((resource, object));
             }
         }

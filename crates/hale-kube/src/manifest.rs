@@ -137,7 +137,25 @@ impl Manifest {
         label(&mut sent, STACK_LABEL, stack);
         label(&mut sent, OBJECT_LABEL, object);
         stamp_templates(&mut sent, object);
+        self.with_protocols(&mut sent);
         sent
+    }
+
+    /// Ports are told apart by number and protocol, and a server before 1.21 does not take one that leaves the protocol
+    /// to it (`associative list with keys has an element that omits key field`).
+    fn with_protocols(&self, sent: &mut Value) {
+        let pod = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"];
+        let pod = pod.into_iter().filter(|_| Kind::of(Some(&self.api_version), &self.kind).is_some());
+        let mut places: Vec<String> = pod.map(|it| format!("{it}/containers")).collect();
+        places.extend(places.clone().iter().map(|it| it.replace("/containers", "/initContainers")));
+        for place in places {
+            for container in sent.pointer_mut(&place).and_then(Value::as_array_mut).into_iter().flatten() {
+                tcp_unless_said(container.get_mut("ports"));
+            }
+        }
+        if (self.api_version.as_str(), self.kind.as_str()) == ("v1", "Service") {
+            tcp_unless_said(sent.pointer_mut("/spec/ports"));
+        }
     }
 }
 
@@ -150,6 +168,12 @@ pub(crate) fn stamp_templates(sent: &mut Value, object: &str) {
     if sent.pointer("/spec/jobTemplate/spec/template/spec").is_some_and(Value::is_object) {
         label(&mut sent["spec"]["jobTemplate"], OBJECT_LABEL, object);
         label(&mut sent["spec"]["jobTemplate"]["spec"]["template"], OBJECT_LABEL, object);
+    }
+}
+
+fn tcp_unless_said(ports: Option<&mut Value>) {
+    for port in ports.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+        port.entry("protocol").or_insert_with(|| Value::from("TCP"));
     }
 }
 
@@ -242,5 +266,36 @@ items:
         };
         let order = ["Namespace", "CustomResourceDefinition", "ConfigMap", "Service", "Widget", "Deployment"];
         assert!(order.map(rank).is_sorted());
+    }
+
+    #[test]
+    fn a_port_without_a_protocol_is_one_of_tcp_as_older_servers_want_it_said() {
+        let all = read(
+            "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80}, {port: 53, protocol: UDP}]}
+---
+apiVersion: batch/v1beta1
+kind: CronJob
+metadata: {name: nightly}
+spec: {jobTemplate: {spec: {template: {spec: {containers: [{name: c, ports: [{containerPort: 80}]}]}}}}}
+---
+apiVersion: example.test/v1
+kind: Gate
+metadata: {name: g}
+spec: {ports: [{port: 80}], containers: [{ports: [{port: 1}]}]}
+",
+        )
+        .unwrap();
+        let sent: Vec<Value> = all.iter().map(|it| it.stamped("s", "o", None)).collect();
+        assert_eq!(
+            sent[0]["spec"]["ports"],
+            json!([{"port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}])
+        );
+        let container = sent[1].pointer("/spec/jobTemplate/spec/template/spec/containers/0").unwrap();
+        assert_eq!(container["ports"], json!([{"containerPort": 80, "protocol": "TCP"}]));
+        // Of other people's kinds nothing is known.
+        assert_eq!(sent[2]["spec"], all[2].object["spec"]);
     }
 }

@@ -213,6 +213,27 @@ async fn a_kind_that_is_forbidden_is_unknown_with_the_reason_and_the_rest_works(
 }
 
 #[tokio::test]
+async fn cron_jobs_of_a_cluster_before_1_21_are_watched_in_the_version_that_it_has() {
+    let (cluster, server) = (FakeCluster::start().await, Server::start().await);
+    cluster.fault("/batch/v1/cronjobs", Some(Fault::NotServed));
+    cluster.put(json!({"apiVersion": "batch/v1beta1", "kind": "CronJob",
+        "metadata": {"name": "nightly", "namespace": "shop"},
+        "spec": {"schedule": "0 3 * * *", "jobTemplate": {}}, "status": {}}));
+    server.mode("observe");
+    let nightly = json!({"apiVersion": "batch/v1beta1", "kind": "CronJob", "metadata": {"name": "nightly", "namespace": "shop"}});
+    server.give("s1", "nightly", &nightly.to_string());
+    let agent = agent(&cluster, &server, options()).await;
+    server.status("nightly", "healthy").await;
+    assert_eq!(agent.state.borrow().gaps, Vec::<String>::new());
+    assert_eq!(cluster.requests("/batch/v1/cronjobs?"), 1);
+    // Where it has neither, that is said.
+    cluster.fault("/batch/v1beta1/cronjobs", Some(Fault::NotServed));
+    cluster.cut_watches();
+    let entry = server.status("nightly", "unknown").await;
+    assert!(messages(&entry).contains("could not find"), "{entry}");
+}
+
+#[tokio::test]
 async fn pods_that_may_not_be_seen_make_what_runs_them_unknown() {
     let (cluster, server) = (FakeCluster::start().await, Server::start().await);
     cluster.put_recorded(&situation("healthy"));
@@ -260,6 +281,19 @@ async fn nonsense_from_the_cluster_makes_things_unknown_until_it_makes_sense_aga
 }
 
 #[tokio::test]
+async fn what_is_to_be_applied_to_a_cluster_that_was_never_reached_is_unknown() {
+    let (cluster, server) = (FakeCluster::start().await, Server::start().await);
+    cluster.fault("/", Some(Fault::Busy(u32::MAX, 1)));
+    server.give("s1", "o1", WEB);
+    let _agent = agent(&cluster, &server, options()).await;
+    let entry = server.status("o1", "unknown").await;
+    assert!(messages(&entry).contains("too many requests"), "{entry}");
+    cluster.fault("/", None);
+    cluster.put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
+    until("applied", || cluster.get("Deployment", "shop", "web")).await;
+}
+
+#[tokio::test]
 async fn a_cluster_that_can_t_be_asked_any_more_makes_its_objects_unknown() {
     let (cluster, server) = (FakeCluster::start().await, Server::start().await);
     cluster.put_recorded(&situation("crashloopbackoff"));
@@ -294,6 +328,27 @@ async fn what_has_gone_from_the_manifests_is_pruned_and_a_marker_ends_all() {
     until("its namespace too", || cluster.get("Namespace", "", "shop").is_none().then_some(())).await;
     server.status("o3", "healthy").await;
     assert!(server.lock().entries.contains_key("o3"));
+}
+
+#[tokio::test]
+async fn what_a_cluster_serves_in_two_groups_or_an_old_version_alone_is_pruned_only_when_it_should_be() {
+    let (cluster, server) = (FakeCluster::start().await, Server::start().await);
+    cluster.put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
+    let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {"name": "web", "namespace": "shop"}, "spec": {}});
+    let gizmo = json!({"apiVersion": "example.test/v1alpha1", "kind": "Gizmo",
+        "metadata": {"name": "only-there", "namespace": "shop"}});
+    server.give("s1", "o1", &format!("{ingress}\n---\n{gizmo}"));
+    let _agent = agent(&cluster, &server, options()).await;
+    // Told after pruning.
+    server.status("o1", "healthy").await;
+    assert!(cluster.requests("/extensions/v1beta1/ingresses?limit") > 0, "{:?}", cluster.all_requests());
+    assert!(cluster.get("Ingress", "shop", "web").is_some());
+    assert_eq!(cluster.requests("DELETE"), 0);
+    server.give("s1", "o2", "");
+    until("pruned", || cluster.get("Ingress", "shop", "web").is_none().then_some(())).await;
+    until("pruned", || cluster.get("Gizmo", "shop", "only-there").is_none().then_some(())).await;
+    assert_eq!(cluster.requests("DELETE"), 2);
 }
 
 #[tokio::test]

@@ -175,7 +175,8 @@ impl Applier {
         let mut leaving = Vec::new();
         // What is left of an older object may be what the new one is to take the place of.
         if !failed && !work.pruned {
-            leaving = apply::prune(&cluster, &mut self.catalog, order, deleting).await?;
+            let applied = outcome.applied.as_deref().unwrap_or_default();
+            leaving = apply::prune(&cluster, &mut self.catalog, order, applied, deleting).await?;
         }
         let stuck = leaving.iter().any(|it| it.error.is_some());
         let gone = leaving.is_empty();

@@ -79,33 +79,63 @@ impl Catalog {
         self.versions.get(api_version)?.iter().find(|it| it.kind == kind).cloned()
     }
 
-    /// Everything that can be listed and deleted, each kind in the version that the cluster prefers.
+    /// Everything that can be listed and deleted, each kind in the version that the cluster prefers; or in another of its
+    /// group where it is only in that (cron jobs before 1.21).
     ///
     /// # Errors
     /// The cluster can't be asked. A group that can't (an extension that is down) is left out.
     pub async fn all(&mut self, cluster: &Cluster) -> Result<Vec<Resource>, ClusterError> {
-        let mut versions = vec!["v1".to_owned()];
         let groups = cluster.get("/apis").await?;
+        let word = |it: &Value| it["groupVersion"].as_str().map(str::to_owned);
+        let mut preferred = vec!["v1".to_owned()];
+        let mut others = Vec::new();
         for group in groups["groups"].as_array().into_iter().flatten() {
-            versions.extend(group["preferredVersion"]["groupVersion"].as_str().map(str::to_owned));
+            preferred.extend(word(&group["preferredVersion"]));
+            others.extend(group["versions"].as_array().into_iter().flatten().filter_map(word));
         }
-        let mut found = Vec::new();
-        for version in versions {
-            match cluster.get(&root(&version)).await {
-                Ok(listed) => {
-                    let resources = read(&version, &listed);
-                    found.extend(resources.iter().filter(|it| it.can("list") && it.can("delete")).cloned());
-                    self.versions.insert(version, resources);
+        others.retain(|it| !preferred.contains(it));
+        let mut found: Vec<Resource> = Vec::new();
+        for version in preferred {
+            found.extend(self.version(cluster, &version).await?);
+        }
+        for version in others {
+            // What has gone from the version that is preferred changes seldom: once is enough.
+            let resources = match self.versions.get(&version) {
+                Some(known) => known.clone(),
+                None => self.version(cluster, &version).await?,
+            };
+            for it in resources {
+                if !found.iter().any(|known| known.group() == it.group() && known.plural == it.plural) {
+                    found.push(it);
                 }
-                Err(error @ (ClusterError::Unreachable(_) | ClusterError::Timeout(_))) => return Err(error),
-                Err(error) => tracing::debug!(%version, %error, "a version of the cluster's API is left out"),
             }
         }
+        found.retain(|it| it.can("list") && it.can("delete"));
         Ok(found)
+    }
+
+    /// What is in a version; nothing when that can't be asked.
+    async fn version(&mut self, cluster: &Cluster, version: &str) -> Result<Vec<Resource>, ClusterError> {
+        match cluster.get(&root(version)).await {
+            Ok(listed) => {
+                let resources = read(version, &listed);
+                self.versions.insert(version.to_owned(), resources.clone());
+                Ok(resources)
+            }
+            Err(error @ (ClusterError::Unreachable(_) | ClusterError::Timeout(_))) => Err(error),
+            Err(error) => {
+                tracing::debug!(%version, %error, "a version of the cluster's API is left out");
+                Ok(Vec::new())
+            }
+        }
     }
 }
 
 impl Resource {
+    fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
     fn can(&self, verb: &str) -> bool {
         self.verbs.iter().any(|it| it == verb)
     }

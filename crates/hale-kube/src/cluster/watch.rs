@@ -40,13 +40,17 @@ pub const WATCHED: [(Kind, &str, &str); 10] = [
     (Kind::Node, "v1", "nodes"),
 ];
 
+/// Kinds that older clusters serve in another version: cron jobs before 1.21.
+const BEFORE: [(Kind, &str); 1] = [(Kind::CronJob, "batch/v1beta1")];
+
 /// Events by these reasons are judged by (K6), and all about volume claims. The rest is never held.
-const REASONS: [&str; 8] = [
+const REASONS: [&str; 9] = [
     "FailedAttachVolume",
     "FailedCreate",
     "FailedCreatePodSandBox",
     "FailedMapVolume",
     "FailedMount",
+    "FailedPostStartHook",
     "NodeNotReady",
     "Unhealthy",
     "WaitForFirstConsumer",
@@ -87,8 +91,17 @@ impl Watch {
     #[must_use]
     pub fn path(&self) -> String {
         // The table has all that is ever watched.
-        let (version, resource) =
-            WATCHED.iter().find(|it| it.0 == self.kind).map_or(("v1", "pods"), |it| (it.1, it.2));
+        let version = WATCHED.iter().find(|it| it.0 == self.kind).map_or("v1", |it| it.1);
+        self.path_in(version)
+    }
+
+    /// The path of its list in the version of older clusters, where that is another one.
+    fn path_before(&self) -> Option<String> {
+        BEFORE.iter().find(|it| it.0 == self.kind).map(|it| self.path_in(it.1))
+    }
+
+    fn path_in(&self, version: &str) -> String {
+        let resource = WATCHED.iter().find(|it| it.0 == self.kind).map_or("pods", |it| it.2);
         let root = if version.contains('/') { "/apis" } else { "/api" };
         match self.namespace.as_deref().filter(|_| self.kind != Kind::Node) {
             Some(namespace) => format!("{root}/{version}/namespaces/{namespace}/{resource}"),
@@ -172,6 +185,7 @@ impl Follower {
                 self.revision = None;
                 self.wait().min(Duration::from_secs(2))
             }
+            Err(ClusterError::NotFound(_)) if self.in_another_version() => return Ok(()),
             Err(error) => {
                 let wait = match &error {
                     ClusterError::Forbidden(_) | ClusterError::NotFound(_) => {
@@ -196,6 +210,16 @@ impl Follower {
         };
         sleep(wait).await;
         Ok(())
+    }
+
+    /// Goes on with the version of older clusters, where there is one and it is not asked already; from there back to
+    /// the first, which counts as not found.
+    fn in_another_version(&mut self) -> bool {
+        let Some(before) = self.what.path_before() else { return false };
+        self.revision = None;
+        let tried = self.path == before;
+        self.path = if tried { self.what.path() } else { before };
+        !tried
     }
 
     fn wait(&mut self) -> Duration {
@@ -326,7 +350,11 @@ impl Follower {
         if self.what.kind == Kind::Event {
             objects.retain(|it| {
                 let reason = it["reason"].as_str().unwrap_or_default();
-                REASONS.contains(&reason) || it["involvedObject"]["kind"] == "PersistentVolumeClaim"
+                // Most are killed because they are to go; some, because a probe failed.
+                let killed = || it["message"].as_str().is_some_and(|it| it.contains(" probe"));
+                REASONS.contains(&reason)
+                    || reason == "Killing" && killed()
+                    || it["involvedObject"]["kind"] == "PersistentVolumeClaim"
             });
         }
         objects

@@ -18,8 +18,8 @@ use super::{
     kinds::{self, Served},
 };
 
-/// How often a quiet watch gets a bookmark here: a real server's takes a minute.
-const BOOKMARK: Duration = Duration::from_millis(300);
+/// How often a quiet watch gets a bookmark, as of a real server.
+const BOOKMARK: Duration = Duration::from_mins(1);
 
 type Words = HashMap<String, String>;
 
@@ -46,12 +46,12 @@ async fn answer(
         ["apis"] => return json_of(&kinds::groups()),
         ["api", "v1", rest @ ..] => ("v1".to_owned(), rest),
         ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
-        _ => return refused(404, "the server could not find the requested resource", None),
+        _ => return not_served(),
     };
     match rest {
         [] => match kinds::resources(&version) {
             Some(resources) => json_of(&resources),
-            None => refused(404, "the server could not find the requested resource", None),
+            None => not_served(),
         },
         ["selfsubjectaccessreviews"] => review(&shared, &sent),
         ["namespaces", namespace, "pods", pod, "log"] => log(&shared, namespace, pod, &query).await,
@@ -63,7 +63,7 @@ async fn answer(
         }
         [plural] => of_kind(&shared, &method, (&version, plural), None, &query),
         [plural, name] => one(&shared, &method, (&version, plural), ("", name), &query, sent),
-        _ => refused(404, "the server could not find the requested resource", None),
+        _ => not_served(),
     }
 }
 
@@ -88,6 +88,7 @@ async fn gone_wrong(shared: &Shared, line: &str) -> Option<Response> {
             let message = format!("{line} is forbidden: User \"hale\" cannot do that");
             Some(refused(403, &message, None))
         }
+        Fault::NotServed => Some(not_served()),
         Fault::Busy(_, seconds) => Some(refused(429, "too many requests", Some(seconds))),
         Fault::Gone(_) => Some(refused(410, "too old resource version", None)),
         Fault::Garbage(text) => Some(text.into_response()),
@@ -104,6 +105,11 @@ async fn gone_wrong(shared: &Shared, line: &str) -> Option<Response> {
 
 fn json_of(value: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+/// What is said of a path that it does not know.
+fn not_served() -> Response {
+    refused(404, "the server could not find the requested resource", None)
 }
 
 fn refused(status: u16, message: &str, seconds: Option<u64>) -> Response {
@@ -151,7 +157,7 @@ fn of_kind(
     query: &Words,
 ) -> Response {
     let Some(served) = kinds::by_plural(version, plural).filter(|_| method == Method::GET) else {
-        return refused(404, "the server could not find the requested resource", None);
+        return not_served();
     };
     if query.get("watch").is_some_and(|it| it == "true" || it == "1") {
         watch(shared, served, namespace, query)
@@ -258,7 +264,7 @@ fn one(
     sent: Value,
 ) -> Response {
     let Some(served) = kinds::by_plural(version, plural) else {
-        return refused(404, "the server could not find the requested resource", None);
+        return not_served();
     };
     let place = (served.2, namespace.to_owned(), name.to_owned());
     let mut state = shared.lock();

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 /// API version, kind, plural, whether in namespaces.
 pub(super) type Served = (&'static str, &'static str, &'static str, bool);
 
-pub(super) const SERVED: [Served; 22] = [
+/// What is in two versions or groups is the same objects in both, as in a cluster.
+pub(super) const SERVED: [Served; 26] = [
     ("v1", "Namespace", "namespaces", false),
     ("v1", "Node", "nodes", false),
     ("v1", "Pod", "pods", true),
@@ -23,11 +24,16 @@ pub(super) const SERVED: [Served; 22] = [
     ("apps/v1", "ReplicaSet", "replicasets", true),
     ("batch/v1", "Job", "jobs", true),
     ("batch/v1", "CronJob", "cronjobs", true),
+    ("batch/v1beta1", "CronJob", "cronjobs", true),
+    ("networking.k8s.io/v1", "Ingress", "ingresses", true),
+    ("extensions/v1beta1", "Ingress", "ingresses", true),
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", false),
     ("rbac.authorization.k8s.io/v1", "Role", "roles", true),
     ("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", true),
     ("discovery.k8s.io/v1", "EndpointSlice", "endpointslices", true),
     ("example.test/v1", "Widget", "widgets", true),
+    // Only in a version that is not the preferred one.
+    ("example.test/v1alpha1", "Gizmo", "gizmos", true),
 ];
 
 /// What an object is.
@@ -52,14 +58,17 @@ pub(super) fn by_plural(version: &str, plural: &str) -> Option<Served> {
 pub(super) fn groups() -> Value {
     let mut versions: Vec<&str> = SERVED.iter().map(|it| it.0).filter(|it| it.contains('/')).collect();
     versions.dedup();
-    let groups: Vec<Value> = versions
-        .iter()
-        .map(|version| {
-            let group = version.split_once('/').map_or("", |it| it.0);
-            let told = json!({"groupVersion": version, "version": "v1"});
-            json!({"name": group, "versions": [told], "preferredVersion": told})
-        })
-        .collect();
+    // The first version of a group is the one that is preferred.
+    let told = |version: &str| json!({"groupVersion": version, "version": version.split_once('/').map_or("", |it| it.1)});
+    let mut groups: Vec<Value> = Vec::new();
+    for version in versions {
+        let group = version.split_once('/').map_or("", |it| it.0);
+        match groups.iter_mut().find(|it| it["name"] == group) {
+            Some(known) => known["versions"].as_array_mut().expect("a list").push(told(version)),
+            None => groups
+                .push(json!({"name": group, "versions": [told(version)], "preferredVersion": told(version)})),
+        }
+    }
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 

@@ -25,6 +25,8 @@ use self::state::State;
 pub enum Fault {
     /// 403.
     Forbidden,
+    /// 404, as of a version or kind that it does not serve.
+    NotServed,
     /// 429, so many times, with this many seconds to wait.
     Busy(u32, u64),
     /// 410, so many times.
