@@ -303,6 +303,51 @@ fn a_set_without_any_pod_is_told_by_its_own_count_when_no_pods_are_known() {
 }
 
 #[test]
+fn a_kubelet_that_has_told_too_much_of_a_pod_leaves_out_later_kills() {
+    let mut looping = pod("a", 3000, true, &running(20));
+    looping["status"]["containerStatuses"][0]["restartCount"] = json!(7);
+    looping["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 137, "reason": "Error", "startedAt": ago(400), "finishedAt": ago(322)}});
+    let killed =
+        event("e", "Killing", &looping, "Container c failed liveness probe, will be restarted", 3, 1500);
+    let objects = |pod: &Value| [deployment(1, 1), replica_set(1), pod.clone(), killed.clone()];
+    assert_eq!(verdict(&objects(&looping)), of(Degraded, &["LivenessRestart"]));
+    // It ended by itself.
+    looping["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] = json!(1);
+    assert_eq!(verdict(&objects(&looping)), of(Degraded, &["CrashLoopBackOff"]));
+}
+
+#[test]
+fn a_container_that_is_killed_by_its_failed_hook_says_so_in_events_alone() {
+    let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
+    let mut looping = pod("a", 60, false, &waiting);
+    looping["status"]["containerStatuses"][0]["restartCount"] = json!(3);
+    looping["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 137, "reason": "Error", "startedAt": ago(12), "finishedAt": ago(10)}});
+    let failed = event("e", "FailedPostStartHook", &looping, "Exec lifecycle hook ([false]) failed", 3, 12);
+    let objects = [deployment(1, 0), replica_set(1), looping, failed];
+    assert_eq!(verdict(&objects), of(Failing, &["CrashLoopBackOff", "PostStartHookError"]));
+}
+
+#[test]
+fn half_of_two_is_not_enough_while_a_deployment_is_rolled_out_for_the_first_time() {
+    let mut new = deployment(2, 1);
+    new["status"]["conditions"] = json!([
+        {"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable", "lastTransitionTime": ago(6)},
+        {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "lastUpdateTime": ago(6)}]);
+    new["metadata"]["creationTimestamp"] = json!(ago(6));
+    new["spec"]["strategy"] =
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}});
+    let pods = [
+        pod("a", 6, true, &running(5)),
+        pod("b", 6, false, &json!({"waiting": {"reason": "ContainerCreating"}})),
+    ];
+    let objects = |new: &Value| [new.clone(), replica_set(2), pods[0].clone(), pods[1].clone()];
+    assert_eq!(verdict(&objects(&new)), of(Degraded, &["progressing"]));
+    // Without a pod more there has to be one fewer.
+    new["spec"]["strategy"]["rollingUpdate"]["maxSurge"] = json!(0);
+    assert_eq!(verdict(&objects(&new)), of(Healthy, &["progressing"]));
+}
+
+#[test]
 fn a_liveness_kill_is_known_by_its_failed_probe_when_the_kill_itself_is_not_told() {
     let mut restarted = pod("a", 3000, true, &running(20));
     restarted["status"]["containerStatuses"][0]["restartCount"] = json!(1);

@@ -199,6 +199,11 @@ mod tests {
              "lastState":{"terminated":{"exitCode":1,"reason":"Error"}}},
             {"name":"new","restartCount":0,"state":{"waiting":{"reason":"ContainerCreating"}}},
             {"name":"ok","ready":true,"restartCount":0,"state":{"running":{}}}]}}));
+        let began = |json: Value| container(&json, false).last_state.unwrap().started_at;
+        assert_eq!(
+            began(json!({"lastState":{"terminated":{"exitCode":128,"startedAt":"1970-01-01T00:00:00Z"}}})),
+            None
+        );
         let (wanted, none) = logs_of(&told);
         let wanted: Vec<_> = wanted.iter().map(|it| (it.container.as_str(), it.previous)).collect();
         assert_eq!(wanted, [("web", false), ("web", true), ("ok", false)]);

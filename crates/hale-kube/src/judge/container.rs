@@ -113,19 +113,36 @@ impl Case<'_> {
             && self.moment.since(since) < enough
     }
 
+    fn killed(&self, last: Option<&Ended>) -> Option<Finding> {
+        self.killed_by_probe(last).or_else(|| self.killed_by_hook(last))
+    }
+
+    /// It was killed because the hook that is run after its start failed. Its state says so for a moment at most.
+    fn killed_by_hook(&self, last: Option<&Ended>) -> Option<Finding> {
+        let failed = self.events.iter().filter(|it| it.reason == "FailedPostStartHook");
+        let failed = failed.filter(|it| it.is_about(&self.container.name));
+        let newest = failed
+            .max_by_key(|it| (it.last, it.count, &it.message))
+            .filter(|_| last.is_some_and(by_signal))?;
+        Some(self.found("PostStartHookError", &newest.message))
+    }
+
     /// It was killed because a liveness or startup probe failed: only events say so, and count for the instance that
     /// ended last, or for the one that is just being killed.
-    fn killed(&self, last: Option<&Ended>) -> Option<Finding> {
+    fn killed_by_probe(&self, last: Option<&Ended>) -> Option<Finding> {
         let from = last.and_then(|it| it.started);
         ["liveness", "startup"].into_iter().find_map(|probe| {
             let failure = format!("{} probe failed", capital(probe));
             let why = self.said(&failure, from);
-            let kill = self.said(&format!("Container {} failed {probe} probe", self.container.name), from);
+            let killed = format!("Container {} failed {probe} probe", self.container.name);
+            let kill = self.said(&killed, from);
             let times = match (kill, why) {
                 (Some(kill), _) => kill.count,
                 // That it was killed is not told any more, but that the probe failed just before it was.
                 (None, Some(why)) if last.is_some_and(|it| follows(it, why)) => 1,
-                _ => return None,
+                // A kubelet tells 25 things of a pod, and then one every 5 minutes: what it told of an earlier kill
+                // explains one that looks the same.
+                _ => self.said(&killed, None).filter(|_| last.is_some_and(by_signal))?.count,
             };
             let mut says = vec![format!("killed {times} times because its {probe} probe failed")];
             says.extend(why.map(|it| it.message.clone()));
@@ -191,7 +208,12 @@ impl Case<'_> {
 fn follows(ended: &Ended, failure: &Event) -> bool {
     let (Some(failed), Some(finished)) = (failure.last, ended.finished) else { return false };
     let after = finished.duration_since(failed).as_secs();
-    matches!(ended.code, 137 | 143) && ended.reason == "Error" && (-2..=60).contains(&after)
+    by_signal(ended) && (-2..=60).contains(&after)
+}
+
+/// Whether it was ended by SIGKILL or SIGTERM, which is how a kubelet ends what fails its probe.
+fn by_signal(ended: &Ended) -> bool {
+    matches!(ended.code, 137 | 143) && ended.reason == "Error"
 }
 
 /// `exit code 1 (Error)`.

@@ -47,12 +47,13 @@ pub(super) fn each<'v>(value: &'v Value, path: &[&str]) -> impl Iterator<Item = 
     at(value, path).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default().iter()
 }
 
-/// RFC 3339; the zero time that Go writes for "never" is no time.
+/// RFC 3339; the zero times that are written for "never" are no times: Go's, and that of Unix, which a container that
+/// could not be started bears.
 pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     // Cheap first: most strings of an object are no times.
     let bytes = text.as_bytes();
     let looks = bytes.len() >= 20 && bytes.len() <= 40 && bytes[4] == b'-' && bytes[10] == b'T';
-    if !looks || text.starts_with("0001-01-01") {
+    if !looks || text.starts_with("0001-01-01") || text.starts_with("1970-01-01T00:00:00") {
         return None;
     }
     text.parse().ok()

@@ -22,6 +22,8 @@ pub(super) struct Workload {
     pub(super) deadline: Option<SignedDuration>,
     /// How many may be missing while it is rolled out.
     pub(super) max_unavailable: Option<Share>,
+    /// No pod is made beyond those wanted while it is rolled out.
+    pub(super) no_surge: bool,
     /// It is updated only as far as a person says.
     pub(super) by_hand: bool,
     pub(super) counted: Option<Counted>,
@@ -106,6 +108,9 @@ impl Workload {
                 Some("Recreate") => Some(Share::Percent(100)),
                 _ => at(value, &rolling).and_then(Share::read),
             },
+            no_surge: at(value, &["spec", strategy, "rollingUpdate", "maxSurge"])
+                .and_then(Share::read)
+                .is_some_and(|it| matches!(it, Share::Number(0) | Share::Percent(0))),
             by_hand: how == Some("OnDelete") || partition > 0,
             counted: at(value, &["status"]).filter(|it| it.is_object()).map(|_| Counted::read(kind, value)),
             job: Job::read(value),
@@ -144,7 +149,7 @@ impl Workload {
             (Kind::Deployment, share) => {
                 let share = share.unwrap_or(Share::Percent(25)).of(desired, false);
                 // Neither more nor fewer would leave no way to go: the controller takes one away.
-                share.max(u32::from(share == 0 && desired > 1))
+                share.max(u32::from(self.no_surge))
             }
             (Kind::DaemonSet | Kind::StatefulSet, share) => {
                 share.unwrap_or(Share::Number(1)).of(desired, true)

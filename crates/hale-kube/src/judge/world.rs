@@ -134,6 +134,12 @@ impl World {
         self.take(kind, object)
     }
 
+    /// Whether a node is ready, as it says; none where nothing is known of it.
+    #[must_use]
+    pub fn is_ready(&self, node: &str) -> Option<bool> {
+        self.nodes.get(node).map(|it| it.it)
+    }
+
     /// Takes an object out, as a watch tells of its end.
     pub fn take_out(&mut self, kind: Kind, object: &Value) {
         let Some(meta) = Meta::read(object) else { return };
