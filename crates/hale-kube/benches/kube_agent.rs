@@ -1,5 +1,6 @@
 //! What watching a cluster of 10,000 pods costs (O15): memory of the process that does it, and its CPU from a changed pod
-//! to the new status at the server.
+//! to the new status at the server; and how long diagnostics take from the request to the result (K9), with a stream and
+//! by asking.
 //!
 //! `cargo bench -p hale-kube --bench kube_agent` has a cluster and a server made for this, in a process of their own; 500
 //! deployments of 20 pods, each pod as a real one was recorded. `-- 2000 10` takes other numbers.
@@ -34,6 +35,10 @@ use tokio_util::sync::CancellationToken;
 /// Pods that change, one after the other.
 const CHANGES: usize = 200;
 
+/// Requests for diagnostics, one after the other: while there is a stream, and while there is none, where each takes
+/// several seconds.
+const DIAGNOSES: (usize, usize) = (50, 8);
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with("--")).collect();
     let number = |at: usize, otherwise: usize| args.get(at).map_or(otherwise, |it| it.parse().unwrap());
@@ -55,7 +60,7 @@ async fn world(deployments: usize, pods: usize) {
     }
     let url = server.options().urls[0].clone();
     println!("http://{} {url} {}", cluster.address(), server.token_file().display());
-    let mut changed = 0;
+    let (mut changed, mut asked) = (0, 0);
     for line in std::io::stdin().lines() {
         match line.unwrap().as_str() {
             "all" => {
@@ -69,6 +74,20 @@ async fn world(deployments: usize, pods: usize) {
                 let took = change(&cluster, &server, deployment, changed % pods).await;
                 changed += 1;
                 println!("{}", took.as_micros());
+            }
+            "diagnose" => {
+                let id = format!("r{asked}");
+                asked += 1;
+                let begun = Instant::now();
+                server.ask(&id, &format!("o{}", (asked * 7) % deployments));
+                let result = server.result(&id).await;
+                let took = begun.elapsed();
+                assert_eq!(result["result"]["pod_statuses"].as_array().unwrap().len(), pods, "{result}");
+                println!("{}", took.as_micros());
+            }
+            "no stream" => {
+                server.end_streams().await;
+                println!("none");
             }
             _ => return,
         }
@@ -197,6 +216,22 @@ fn cpu() -> f64 {
     spent.tv_sec as f64 * 1e3 + spent.tv_nsec as f64 / 1e6
 }
 
+/// From a request to its result, some times.
+async fn diagnose(mut world: World, times: usize, how: &str) -> World {
+    let mut took: Vec<f64> = Vec::new();
+    for n in 0..times {
+        // Not always at the same moment after the one before.
+        tokio::time::sleep(Duration::from_millis(n as u64 * 370 % 1000)).await;
+        let (next, answer) = asked(world, "diagnose").await;
+        world = next;
+        took.push(answer.parse::<f64>().unwrap() / 1e6);
+    }
+    took.sort_by(f64::total_cmp);
+    let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
+    println!("diagnostics by an agent {how}: {median:.2} s (median of {times}), {most:.2} s (most)");
+    world
+}
+
 async fn measure(deployments: usize, pods: usize) {
     let (world, told) = World::start(deployments, pods);
     let before = memory("VmRSS:");
@@ -237,6 +272,11 @@ async fn measure(deployments: usize, pods: usize) {
         idle
     );
     println!("memory: {:.1} MiB", memory("VmRSS:"));
+    world = diagnose(world, DIAGNOSES.0, "told of on its stream").await;
+    (world, _) = asked(world, "no stream").await;
+    // One that may still have been told of on the stream.
+    (world, _) = asked(world, "diagnose").await;
+    drop(diagnose(world, DIAGNOSES.1, "that asks every 10 s").await);
     end.cancel();
     running.await.unwrap().unwrap();
 }

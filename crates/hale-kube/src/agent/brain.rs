@@ -1,7 +1,10 @@
 //! What the agent knows and what it makes of it: everything that was seen comes in here, one thing after the other, and
 //! what is to be told comes out. No clock, no socket, no task.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use hale_health::Time;
 use jiff::{SignedDuration, Timestamp};
@@ -30,6 +33,9 @@ const MOST_EVENTS: usize = 20_000;
 /// Deployment objects that are judged anew at once only because time went by. The rest has its turn after.
 const TURNS: usize = 200;
 
+/// How often what is not plainly healthy is judged anew, even if nothing changes.
+const UNSETTLED: Duration = Duration::from_secs(1);
+
 /// A deployment object that the agent was given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
@@ -56,7 +62,8 @@ struct Object {
     awaited: bool,
     fresh_until: Option<Time>,
     told: Option<Health>,
-    judged: Option<Time>,
+    /// When time alone has it judged anew.
+    turn: Time,
 }
 
 /// Where a watch stands.
@@ -82,8 +89,8 @@ pub struct Brain {
     standing: BTreeMap<Watch, Standing>,
     objects: BTreeMap<String, Object>,
     dirty: BTreeSet<String>,
-    /// Objects in the order in which time alone has them judged anew.
-    turns: VecDeque<String>,
+    /// The objects by when time alone has them judged anew.
+    turns: BTreeSet<(Time, String)>,
 }
 
 impl Brain {
@@ -98,7 +105,7 @@ impl Brain {
             standing: watches.iter().map(|it| (it.clone(), Standing::Waiting)).collect(),
             objects: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            turns: VecDeque::new(),
+            turns: BTreeSet::new(),
         }
     }
 
@@ -142,6 +149,10 @@ impl Brain {
         match seen {
             Seen::Put(objects) => {
                 for object in &objects {
+                    if watch.kind == Kind::Node {
+                        self.node(object);
+                        continue;
+                    }
                     // Before, for what leaves one object and comes to another.
                     self.touch(watch.kind, object);
                     self.world.replace(watch.kind, object);
@@ -214,6 +225,15 @@ impl Brain {
         }
     }
 
+    /// Why a watch can't be asked, as it was told last.
+    #[must_use]
+    pub fn broken_by(&self, watch: &Watch) -> Option<&str> {
+        match self.standing.get(watch) {
+            Some(Standing::Broken { why, .. }) => Some(why),
+            _ => None,
+        }
+    }
+
     fn stands(&mut self, watch: &Watch, standing: Standing) {
         self.standing.insert(watch.clone(), standing);
     }
@@ -231,10 +251,19 @@ impl Brain {
             })
             .collect();
         for (watch, why) in old {
-            let known = self.gaps.iter().any(|(it, _)| *it == watch);
-            if !known && self.gaps.set(&watch, Some(Gap::Lost(why))) {
+            if !self.gaps.has(&watch) && self.gaps.set(&watch, Some(Gap::Lost(why))) {
                 self.touch_all();
             }
+        }
+    }
+
+    /// Nodes tell every few seconds how they are, and it is mostly the same.
+    fn node(&mut self, object: &Value) {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let before = self.world.is_ready(name);
+        self.world.replace(Kind::Node, object);
+        if self.world.is_ready(name) != before {
+            self.touch(Kind::Node, object);
         }
     }
 
@@ -280,7 +309,9 @@ impl Brain {
             self.objects.keys().filter(|it| !ids.contains(it.as_str())).cloned().collect();
         for id in gone {
             self.world.unassign(&id);
-            self.objects.remove(&id);
+            if let Some(object) = self.objects.remove(&id) {
+                self.turns.remove(&(object.turn, id.clone()));
+            }
             self.dirty.remove(&id);
         }
         for wanted in all {
@@ -301,7 +332,7 @@ impl Brain {
                 }
             }
             self.objects.insert(wanted.id.clone(), object);
-            self.turns.push_back(wanted.id.clone());
+            self.turns.insert((Time::ZERO, wanted.id.clone()));
             self.dirty.insert(wanted.id.clone());
         }
     }
@@ -313,10 +344,8 @@ impl Brain {
             object.awaited = false;
         }
         if let Some(applied) = outcome.applied {
-            let until = at.since(Time::ZERO) + std::time::Duration::from_secs(FRESH_SECS);
             if object.fresh_until.is_none() || applied != object.applied {
-                object.fresh_until =
-                    Some(Time::from_nanos(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX)));
+                object.fresh_until = Some(at + Duration::from_secs(FRESH_SECS));
             }
             object.applied = applied;
         }
@@ -329,24 +358,24 @@ impl Brain {
         self.dirty.insert(id.to_owned());
     }
 
-    /// Judges what has changed, and some of what may have changed by time alone. Gives what is news.
-    pub fn judge(
-        &mut self,
-        now: Timestamp,
-        at: Time,
-        interval: std::time::Duration,
-    ) -> Vec<(String, Health)> {
+    /// Judges what has changed, and what may have changed by time alone. Gives what is news.
+    pub fn judge(&mut self, now: Timestamp, at: Time, interval: Duration) -> Vec<(String, Health)> {
         if !self.ready() {
             return Vec::new();
         }
         self.grow_old(at);
         let mut due = std::mem::take(&mut self.dirty);
-        due.extend(self.turns(at, interval));
+        let turns = self.turns.iter().take_while(|(turn, _)| *turn <= at).take(TURNS);
+        due.extend(turns.map(|(_, id)| id.clone()));
         let mut news = Vec::new();
         for id in due {
             let Some(health) = self.look(&id, now, at) else { continue };
             let Some(object) = self.objects.get_mut(&id) else { continue };
-            object.judged = Some(at);
+            // Time alone makes `Pending` a condition, and forgets a kill.
+            let plain = health.status == hale_model::Status::Healthy && health.conditions.is_empty();
+            let turn = at + if plain { interval } else { UNSETTLED };
+            self.turns.remove(&(std::mem::replace(&mut object.turn, turn), id.clone()));
+            self.turns.insert((turn, id.clone()));
             if object.told.as_ref() != Some(&health) {
                 object.told = Some(health.clone());
                 news.push((id, health));
@@ -355,27 +384,23 @@ impl Brain {
         news
     }
 
-    /// Whose turn it is: every second what is not plainly healthy, and everything once in an interval. Time alone makes
-    /// `Pending` a condition, and forgets a kill.
-    fn turns(&mut self, at: Time, interval: std::time::Duration) -> Vec<String> {
-        let mut due = Vec::new();
-        for _ in 0..self.turns.len() {
-            if due.len() >= TURNS {
-                break;
-            }
-            let Some(id) = self.turns.pop_front() else { break };
-            let Some(object) = self.objects.get(&id) else { continue };
-            let plain = object
-                .told
-                .as_ref()
-                .is_some_and(|it| it.status == hale_model::Status::Healthy && it.conditions.is_empty());
-            let every = if plain { interval } else { std::time::Duration::from_secs(1) };
-            if object.judged.is_none_or(|it| at.since(it) >= every) {
-                due.push(id.clone());
-            }
-            self.turns.push_back(id);
+    /// When there is something to judge again if nothing changes meanwhile; the beginning of time for at once. None
+    /// while nothing is known yet, or nothing is to be looked after.
+    #[must_use]
+    pub fn next(&self) -> Option<Time> {
+        if !self.ready() {
+            return None;
         }
-        due
+        if !self.dirty.is_empty() {
+            return Some(Time::ZERO);
+        }
+        let old = self.standing.iter().filter_map(|(watch, standing)| match standing {
+            Standing::Broken { since, .. } if !self.gaps.has(watch) => {
+                Some(*since + Duration::from_secs(OLD_AFTER_SECS))
+            }
+            _ => None,
+        });
+        old.chain(self.turns.first().map(|(turn, _)| *turn)).min()
     }
 
     fn look(&self, id: &str, now: Timestamp, at: Time) -> Option<Health> {

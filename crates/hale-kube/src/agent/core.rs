@@ -5,17 +5,20 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 
 use super::{Mode, Shared, Told, brain::Brain};
 use crate::{
-    cluster::{Seen, Watch},
+    cluster::{ClusterError, Seen, Watch},
     health,
 };
 
 /// How long changes are collected before they are judged: a rollout changes many pods at once.
 const TOGETHER: Duration = Duration::from_millis(200);
+
+/// How often it comes round at least, so that others see that it lives.
+const ROUND: Duration = Duration::from_secs(5);
 
 /// How often old events are forgotten.
 const FORGET: Duration = Duration::from_secs(300);
@@ -29,16 +32,15 @@ pub(super) async fn run(
 ) {
     let namespaces = shared.options.namespaces.clone();
     let brain = Brain::new(&watches, namespaces, &shared.namespace);
-    let mut core = Core { shared, brain, all_told: Instant::now(), forgotten: Instant::now() };
+    let now = Instant::now();
+    let mut core = Core { shared, brain, all_told: now, forgotten: now, turn: now, counted: false };
     let mut desired = core.shared.desired.subscribe();
-    let mut tick = interval(TOGETHER);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = core.shared.end.clone();
     let mut watching = true;
     loop {
         tokio::select! {
             () = end.cancelled() => return,
-            _ = tick.tick() => core.turn(),
+            () = sleep_until(core.turn) => core.turn(),
             one = seen.recv(), if watching => match one {
                 Some((watch, seen)) => core.seen(&watch, seen),
                 None => watching = false,
@@ -51,9 +53,11 @@ pub(super) async fn run(
                     let ids = wanted.objects.iter().map(|it| it.id.as_str()).collect();
                     core.shared.outbox.keep_only(&ids);
                     core.all_told = Instant::now();
+                    core.counted = false;
                     if !core.shared.options.health {
                         core.tell_disabled();
                     }
+                    core.soon();
                 }
             }
         }
@@ -65,16 +69,34 @@ struct Core {
     brain: Brain,
     all_told: Instant,
     forgotten: Instant,
+    /// When it judges next: soon after a change, and otherwise when time alone may change something.
+    turn: Instant,
+    /// Whether the metrics have the statuses of all objects as they are.
+    counted: bool,
 }
 
 impl Core {
     fn seen(&mut self, watch: &Watch, seen: Seen) {
         if let Seen::Broken(error) = &seen {
-            tracing::warn!(kind = watch.kind.as_str(), namespace = watch.namespace, %error, "a watch is broken");
+            let (kind, namespace) = (watch.kind.as_str(), &watch.namespace);
+            // It is tried for ever: once is enough to hear of it, unless what may not be seen has another reason now.
+            let refused = matches!(error, ClusterError::Forbidden(_) | ClusterError::NotFound(_));
+            let before = self.brain.broken_by(watch);
+            if before.is_some_and(|it| !refused || it == error.to_string()) {
+                tracing::debug!(kind, namespace, %error, "a watch is still broken");
+            } else {
+                tracing::warn!(kind, namespace, %error, "a watch is broken");
+            }
         }
         self.shared.metrics.seen(watch.kind, &seen);
         let now = self.shared.now();
         self.brain.seen(watch, seen, now);
+        self.soon();
+    }
+
+    /// Something has changed: others that change with it are judged together.
+    fn soon(&mut self) {
+        self.turn = self.turn.min(Instant::now() + TOGETHER);
     }
 
     fn told(&mut self, told: Told) {
@@ -82,6 +104,7 @@ impl Core {
             Told::Outcome(id, outcome) => {
                 let now = self.shared.now();
                 self.brain.applied(&id, outcome, now);
+                self.soon();
             }
             Told::Family(id, answer) => {
                 // Nobody waits for it any more: that is theirs to know.
@@ -91,6 +114,20 @@ impl Core {
     }
 
     fn turn(&mut self) {
+        self.judge();
+        let begun = Instant::now();
+        let left = |since: Instant, every: Duration| every.saturating_sub(since.elapsed());
+        let interval = self.shared.options.interval;
+        let mut wait = ROUND.min(left(self.all_told, interval)).min(left(self.forgotten, FORGET));
+        let next = self.brain.next().filter(|_| self.shared.options.health);
+        if let Some(next) = next {
+            wait = wait.min(next.since(self.shared.now()));
+        }
+        // Not at once again either: there may be more due than is judged at one time.
+        self.turn = begun + wait.max(TOGETHER);
+    }
+
+    fn judge(&mut self) {
         let (now, at) = (Timestamp::now(), self.shared.now());
         let interval = self.shared.options.interval;
         if self.shared.options.health {
@@ -98,6 +135,7 @@ impl Core {
             let news = self.brain.judge(now, at, interval);
             if !news.is_empty() {
                 self.shared.metrics.judged(news.len(), begun.elapsed());
+                self.counted = false;
             }
             for (id, health) in &news {
                 tracing::info!(
@@ -129,9 +167,12 @@ impl Core {
         self.shared.outbox.put(all, Timestamp::now(), true);
     }
 
-    fn tell_state(&self) {
+    fn tell_state(&mut self) {
         let (ready, gaps) = (self.brain.ready(), self.brain.gaps());
-        self.shared.metrics.state(self.brain.held(), &self.brain.statuses());
+        self.shared.metrics.held(self.brain.held());
+        if !std::mem::replace(&mut self.counted, true) {
+            self.shared.metrics.statuses(&self.brain.statuses());
+        }
         self.shared.state.send_modify(|state| {
             state.turned = Instant::now();
             state.ready = ready;

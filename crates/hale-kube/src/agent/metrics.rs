@@ -99,8 +99,11 @@ impl Metrics {
         self.judging.inc_by(took.as_secs_f64());
     }
 
-    pub(super) fn state(&self, held: usize, statuses: &BTreeMap<Status, usize>) {
+    pub(super) fn held(&self, held: usize) {
         self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn statuses(&self, statuses: &BTreeMap<Status, usize>) {
         for status in Status::ALL {
             let count = statuses.get(&status).copied().unwrap_or(0);
             let gauge = self.objects.get_or_create(&OfStatus { status: status.as_str() });

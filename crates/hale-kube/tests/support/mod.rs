@@ -136,6 +136,16 @@ impl Server {
         self.push();
     }
 
+    /// Ends the stream there is, and gives none any more.
+    pub(crate) async fn end_streams(&self) {
+        let mut told = self.lock();
+        (told.no_stream, told.down) = (true, true);
+        drop(told);
+        self.push();
+        until("the streams have ended", || (self.pushed.receiver_count() == 0).then_some(())).await;
+        self.lock().down = false;
+    }
+
     /// The newest that was told of an object.
     pub(crate) fn entry(&self, object: &str) -> Option<Value> {
         self.lock().entries.get(object)?.last().cloned()
