@@ -79,6 +79,12 @@ impl Gaps {
         }
     }
 
+    /// Whether what this follows is not known.
+    #[must_use]
+    pub fn has(&self, watch: &Watch) -> bool {
+        self.gaps.contains_key(watch)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&Watch, &Gap)> {
         self.gaps.iter()
@@ -266,7 +272,9 @@ impl Draft {
 
     fn missing(&mut self, gaps: &Gaps, part: &Part, fresh: bool) {
         let namespace = (!part.namespace.is_empty()).then(|| part.namespace.clone());
-        if let Some(Gap::Forbidden(why) | Gap::Lost(why)) = gaps.of(part.kind, &part.namespace) {
+        if let Some(gap) = gaps.of(part.kind, &part.namespace) {
+            self.lost |= matches!(gap, Gap::Lost(_));
+            let (Gap::Forbidden(why) | Gap::Lost(why)) = gap;
             self.at_least(Status::Unknown);
             self.name(part.kind.as_str(), &part.name, namespace, false, &format!("unknown: {why}"));
         } else if fresh {

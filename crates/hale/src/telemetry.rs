@@ -115,9 +115,13 @@ pub(crate) fn init(
 }
 
 /// A level alone is meant for what hale says: frames of HTTP/2 and statements of SQL are for who asks for them by name.
+/// What a cluster refuses is said by hale, with the reason; its client's own word for it says less, a second time.
 fn for_hale(directives: &str) -> String {
+    if matches!(directives.to_ascii_lowercase().as_str(), "error" | "warn" | "info") {
+        return format!("{directives},kube_client=off");
+    }
     if matches!(directives.to_ascii_lowercase().as_str(), "debug" | "trace") {
-        let others = ["h2", "hyper", "hyper_util", "tonic", "tower", "rustls", "sqlx", "axum"];
+        let others = ["h2", "hyper", "hyper_util", "tonic", "tower", "rustls", "sqlx", "axum", "kube_client"];
         let quiet: String = others.iter().map(|name| format!(",{name}=warn")).collect();
         return format!("{directives}{quiet}");
     }

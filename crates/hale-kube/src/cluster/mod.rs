@@ -8,10 +8,11 @@ mod access;
 mod discovery;
 mod lines;
 mod read;
+mod token;
 mod trim;
 mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -78,6 +79,8 @@ pub enum ClusterError {
 #[derive(Clone)]
 pub struct Cluster {
     client: kube::Client,
+    /// Where the token is, when it is in a file.
+    token: Option<Arc<token::TokenFile>>,
     name: String,
 }
 
@@ -121,9 +124,13 @@ impl Cluster {
         // Whoever asks knows best how long to wait, and what else to do meanwhile.
         config.default_retry = false;
         config.connect_timeout = Some(Duration::from_secs(10));
+        let token = match &config.auth_info.token {
+            None => config.auth_info.token_file.take().map(|it| Arc::new(token::TokenFile::new(it))),
+            Some(_) => None,
+        };
         let name = config.cluster_url.to_string();
         let client = kube::Client::try_from(config).map_err(|error| chain(&error))?;
-        Ok(Self { client, name })
+        Ok(Self { client, token, name })
     }
 
     /// Where it is.
@@ -141,9 +148,13 @@ impl Cluster {
     /// Begins an answer.
     pub(crate) async fn open(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         within: Duration,
     ) -> Result<Response<Body>, ClusterError> {
+        if let Some(token) = &self.token {
+            let token = token.header().await.map_err(ClusterError::Forbidden)?;
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+        }
         let what = format!("{} {}", request.method(), request.uri().path());
         let response = match tokio::time::timeout(within, self.client.send(request)).await {
             Err(_) => return Err(ClusterError::Timeout(format!("no answer to {what} within {within:?}"))),
