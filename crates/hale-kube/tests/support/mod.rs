@@ -138,9 +138,10 @@ impl Server {
 
     /// Ends the stream there is, and gives none any more.
     pub(crate) async fn end_streams(&self) {
-        let mut told = self.lock();
-        (told.no_stream, told.down) = (true, true);
-        drop(told);
+        {
+            let mut told = self.lock();
+            (told.no_stream, told.down) = (true, true);
+        }
         self.push();
         until("the streams have ended", || (self.pushed.receiver_count() == 0).then_some(())).await;
         self.lock().down = false;
