@@ -55,7 +55,7 @@ pub trait Control: Send + Sync + 'static {
         follow: bool,
     ) -> BoxFuture<'_, Result<LogStream, OrderError>>;
 
-    /// The recorded outcomes of a replica or target, probe by probe (H27). Its node is asked.
+    /// The recorded outcomes of a replica or target, probe by probe (H27). Its node is asked. None of anything else.
     ///
     /// # Errors
     /// When its node can't be asked now.

@@ -69,8 +69,12 @@ pub(crate) fn target(status: &TargetStatus, evidence: &Evidence, now: Timestamp)
 
 /// Explains what is no longer declared, from what is still on record.
 pub(crate) fn vanished(name: &str, evidence: &Evidence, now: Timestamp) -> Explanation {
-    let is_target = evidence.events.iter().any(|it| it.data.kind().starts_with("dev.hale.target."));
-    let kind = if is_target { SubjectKind::Target } else { SubjectKind::Replica };
+    let told = |of: &str| evidence.events.iter().any(|it| it.data.kind().starts_with(of));
+    let kind = match (told("dev.hale.target."), told("dev.hale.workload.")) {
+        (true, _) => SubjectKind::Target,
+        (false, true) => SubjectKind::Workload,
+        (false, false) => SubjectKind::Replica,
+    };
     let summary = "not declared now; this is what is on record of it".to_owned();
     chain(name, kind, Status::Unknown, summary, Vec::new(), evidence, now)
 }

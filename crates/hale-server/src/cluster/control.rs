@@ -31,6 +31,7 @@ use super::{
 use crate::{
     control::{BoxFuture, Control, LogStream, Order, OrderError, Subject, log_stream},
     operations::Run,
+    problems::where_to_look,
 };
 
 /// How long a node may take to answer a question.
@@ -96,7 +97,12 @@ impl Control for Cluster {
 
     fn history<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Vec<ProbeHistory>, OrderError>> {
         Box::pin(async move {
-            let Some(node) = self.node_of(subject)? else { return Ok(Vec::new()) };
+            let node = match self.node_of(subject) {
+                Ok(Some(node)) => node,
+                // A workload has no outcomes of its own, and what is gone has none any more.
+                Ok(None) | Err(OrderError::NotFound(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            };
             let mut answers = self.shared.ask(&node, ask::What::OutcomesOf(subject.to_owned())).await?;
             match timeout(ANSWER, answers.recv()).await {
                 Ok(Some(answer::What::Outcomes(text))) => serde_json::from_str(&text).map_err(|error| {
@@ -193,8 +199,8 @@ async fn pass_on(
 impl From<DesiredError> for OrderError {
     fn from(error: DesiredError) -> Self {
         match error {
-            DesiredError::NotFound { .. } => {
-                Self::NotFound(format!("{error}; `hale status` lists what there is"))
+            DesiredError::NotFound { kind, .. } => {
+                Self::NotFound(format!("{error}; {}", where_to_look(kind)))
             }
             DesiredError::Invalid(_) | DesiredError::Refused(_) => Self::NotApplicable(error.to_string()),
             DesiredError::Unavailable(detail) => Self::Unavailable(detail),
