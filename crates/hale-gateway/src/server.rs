@@ -34,7 +34,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address can't be listened on.
-    #[error("cannot listen on {address} for service {service}: {source}; is something else listening there?")]
+    #[error("cannot listen on {address} for service {service}: {source}")]
     Listen {
         /// The address asked for.
         address: SocketAddr,

@@ -32,14 +32,19 @@ impl Desk {
                 }
                 Some(Ok(workload)) => {
                     let why = format!("its document declares {}", workload.name);
+                    refused(placed, *generation, &why);
                     sorted.unsupported.push(unsupported(*generation, placed, why));
                 }
                 Some(Err(why)) => {
+                    refused(placed, *generation, why);
                     sorted.unsupported.push(unsupported(*generation, placed, why.clone()));
                 }
                 None => {
                     sorted.missing = true;
                     let why = "its declaration has not come".to_owned();
+                    // It is asked for, or the placement is about to be withdrawn.
+                    let Placed { workload, ordinal, .. } = placed;
+                    tracing::debug!(workload, ordinal, generation, why, "a placement waits");
                     sorted.unsupported.push(unsupported(*generation, placed, why));
                 }
             }
@@ -93,8 +98,12 @@ fn read(digest: &str, json: &str) -> (Result<Arc<Workload>, String>, Result<Arc<
 
 fn unsupported(generation: u64, placed: &Placed, why: String) -> Unsupported {
     let Placed { workload, ordinal, digest, .. } = placed.clone();
-    tracing::error!(workload, ordinal, generation, why, "a placement is not carried out");
     Unsupported { generation, workload, ordinal, digest, why }
+}
+
+fn refused(placed: &Placed, generation: u64, why: &str) {
+    let Placed { workload, ordinal, .. } = placed;
+    tracing::error!(workload, ordinal, generation, why, "a placement is not carried out");
 }
 
 fn assignment(

@@ -32,7 +32,10 @@ pub(crate) struct DataDir {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
     /// Another one runs on it.
-    #[error("another hale runs on {} (pid {}, since {})", dir.display(), holder.pid, holder.since)]
+    #[error(
+        "another hale runs on {} (pid {}, since {:.0}): stop it, or give this one a --data-dir of its own",
+        dir.display(), holder.pid, holder.since
+    )]
     Held {
         /// The directory.
         dir: PathBuf,
@@ -40,10 +43,10 @@ pub(crate) enum LockError {
         holder: Holder,
     },
     /// Another one runs on it and has not said yet who it is.
-    #[error("another hale runs on {}", .0.display())]
+    #[error("another hale runs on {}: stop it, or give this one a --data-dir of its own", .0.display())]
     HeldBySomebody(PathBuf),
     /// It can't be made or written.
-    #[error("can't use the data directory {}: {source}", dir.display())]
+    #[error("can't use the data directory {}: {source}; name another with --data-dir", dir.display())]
     Io {
         /// The directory.
         dir: PathBuf,

@@ -28,7 +28,8 @@ use crate::{
 /// Runs what the files declare until it is interrupted.
 pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
     let files = files::Files::read(&args.files)?;
-    let telemetry = telemetry::init(&args.telemetry, "hale-up", "error")?;
+    // What happens is on the screen: once is enough.
+    let telemetry = telemetry::init(&args.telemetry, "hale-up", "error,hale_supervisor::log=off")?;
     let dir = DataDir::take(&args.data_dir.path()).map_err(Failure::failed)?;
     let keeper = launch_keeper(&dir)?;
     // Checks have threads of their own; what is left is short work on sockets and one writer.

@@ -143,6 +143,7 @@ impl Node {
         let cluster = Cluster::start(store.clone(), tokens.clone(), Arc::clone(&registry), options)
             .await
             .map_err(Failure::failed)?;
+        files.declare_known(&cluster).await?;
         let traffic = Arc::new(traffic::Traffic::open(
             Arc::clone(&registry),
             &hale_gateway::Metrics::register(&mut metrics),
@@ -406,8 +407,8 @@ async fn serve(
 async fn listen(on: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let failed = |error: std::io::Error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "; `--listen 127.0.0.1:0` picks a free port",
-            _ => "",
+            std::io::ErrorKind::AddrInUse => "; `--listen 127.0.0.1:0` picks a free port".to_owned(),
+            _ => traffic::hint(&error, on),
         };
         Failure::failed(format!("can't listen on {on}: {error}{hint}"))
     };

@@ -1,6 +1,6 @@
 //! The gateways of this process, as the registry offers services, and what the supervisor asks of them before a stop.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use hale_gateway::{Gateways, Metrics, Offer, Offers, Options, Run};
 use hale_model::spec::Workload;
@@ -74,12 +74,25 @@ pub(super) fn can_listen(workloads: &[Arc<Workload>]) -> Result<(), Failure> {
         let Some(address) = service.listen else { continue };
         probe(address).map_err(|error| {
             Failure::failed(format!(
-                "cannot listen on {address} for service {}: {error}; is something else listening there?",
-                service.name
+                "cannot listen on {address} for service {}: {error}{}",
+                service.name,
+                hint(&error, address)
             ))
         })?;
     }
     Ok(())
+}
+
+/// What to try when an address can't be listened on.
+pub(super) fn hint(error: &std::io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => "; is something else listening there?".to_owned(),
+        ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; ports below 1024 are root's: take another, or run hale as root".to_owned()
+        }
+        ErrorKind::AddrNotAvailable => "; no interface of this machine has that address".to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// Listens there for a moment.

@@ -39,6 +39,7 @@ fn a_second_hale_on_the_same_directory_says_who_holds_it() {
     assert_eq!(second.status.code(), Some(1));
     let message = String::from_utf8_lossy(&second.stderr);
     assert!(message.contains(&up.pid().to_string()), "{message}");
+    assert!(message.contains("--data-dir"), "what to try: {message}");
     up.wait_status("the first is unharmed", |status| status["workloads"][0]["ready"] == 2);
 }
 
@@ -94,11 +95,42 @@ fn events_and_history_are_still_there_at_the_next_start() {
 }
 
 #[test]
+fn what_is_given_up_is_told_once() {
+    let mut up = Up::start("kind: Workload\nname: a\nprocess: {command: [/nowhere/a]}\n");
+    up.wait_line("given up");
+    up.wait_status("it is failing", |status| status["status"] == "failing");
+    let output = up.output();
+    assert_eq!(output.matches("given up").count(), 1, "{output}");
+}
+
+#[test]
+fn a_file_that_was_changed_while_nothing_ran_never_starts_as_it_was() {
+    let up = Up::start(&SLEEPER.replace("633633", "645645"));
+    up.wait_status("both running", |status| status["workloads"][0]["ready"] == 2);
+    let dir = up.dir();
+    up.end("TERM");
+    let again = Up::start_in(Arc::clone(&dir), &SLEEPER.replace("633633", "644644"));
+    again.wait_status("both running", |status| status["workloads"][0]["ready"] == 2);
+    assert!(processes_with("sleep 645645").is_empty());
+    let starts = again.events_of("replica.starting", "sleeper-0");
+    assert_eq!(starts.len(), 2, "once before, once as it is now: {starts:#?}");
+    let dir = again.dir();
+    again.end("TERM");
+    let other =
+        Up::start_in(Arc::clone(&dir), "kind: Workload\nname: a\nprocess: {command: [sleep, \"644645\"]}\n");
+    other.wait_status("it runs", |status| status["workloads"][0]["ready"] == 1);
+    assert!(!other.output().contains("ERROR"), "{}", other.output());
+}
+
+#[test]
 fn the_command_line_keeps_its_exit_statuses() {
     let up = Up::start(SLEEPER);
     up.wait_status("both running", |status| status["workloads"][0]["ready"] == 2);
     let code = |args: &[&str]| up.cli(args).status.code().unwrap();
     assert_eq!(code(&["status", "sleeper"]), 0);
+    assert_eq!(code(&["explain", "sleeper"]), 0, "a workload is explained too");
+    assert_eq!(code(&["explain", "sleeper-0"]), 0);
+    assert_eq!(code(&["explain", "sleeper-7"]), 4);
     assert_eq!(code(&["status", "nobody"]), 4);
     assert_eq!(code(&["restart", "nobody"]), 4);
     assert_eq!(code(&["status", "--no-such-flag"]), 2);
