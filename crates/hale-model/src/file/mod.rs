@@ -309,10 +309,13 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
         return;
     }
     let Some(kind) = node.get("kind") else {
-        cx.note(
-            Problem::new(node.span, Code::MissingField, "kind: missing")
-                .help("add kind: Workload, kind: Target or kind: Responder at the top of the document"),
-        );
+        cx.note(Problem::new(node.span, Code::MissingField, "kind: missing").help(
+            if node.get("services").is_some() {
+                "for a compose file: `hale import compose FILE` makes workload files of it"
+            } else {
+                "add kind: Workload, kind: Target or kind: Responder at the top of the document"
+            },
+        ));
         return;
     };
     let word = match &kind.kind {
@@ -352,7 +355,15 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
                 Some(meant) => format!("kind: there is no {found}, did you mean {meant}?"),
                 None => format!("kind: expected Workload, Target or Responder, found `{found}`"),
             };
-            cx.note(Problem::new(kind.span, Code::UnknownKind, message).label("unknown kind"));
+            let problem = Problem::new(kind.span, Code::UnknownKind, message).label("unknown kind");
+            let manifest = node.get("apiVersion").is_some() && node.get("metadata").is_some();
+            cx.note(if manifest {
+                problem.help(
+                    "for a Kubernetes manifest: `hale import kubernetes FILE` makes workload files of it",
+                )
+            } else {
+                problem
+            });
         }
     }
 }

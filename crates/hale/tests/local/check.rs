@@ -41,6 +41,27 @@ fn a_wrong_file_as_json_names_the_place() {
 }
 
 #[test]
+fn what_is_of_another_tool_is_shown_to_import() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n";
+    let done = run(hale().args(["check", "-"]).write_stdin(pod));
+    assert!(done.err.contains("`hale import kubernetes FILE`"), "{}", done.err);
+    let compose = "services:\n  web: {image: nginx}\n";
+    let done = run(hale().args(["check", "-"]).write_stdin(compose));
+    assert!(done.err.contains("`hale import compose FILE`"), "{}", done.err);
+}
+
+#[test]
+fn a_command_as_a_line_is_shown_as_a_list() {
+    let of = |line: &str| format!("kind: Workload\nname: a\nprocess: {{command: {line}}}\n");
+    let done = run(hale().args(["check", "-"]).write_stdin(of("sleep 100")));
+    assert!(done.err.contains("[\"sleep\", \"100\"]"), "{}", done.err);
+    let done = run(hale().args(["check", "-"]).write_stdin(of("[a], env: [{name: A, value: b}]")));
+    assert!(done.err.contains("a map is written {NAME: value}"), "{}", done.err);
+    let done = run(hale().args(["check", "-"]).write_stdin(of("\"a | b\"")));
+    assert!(done.err.contains("[sh, -c, \"a | b\"]"), "{}", done.err);
+}
+
+#[test]
 fn a_file_that_is_not_there_is_exit_3() {
     let done = run(hale().args(["check", "/nowhere/app.yaml"]));
     assert_eq!((done.code, done.out.as_str()), (3, ""));

@@ -29,7 +29,7 @@ use super::{
 pub(super) use self::{
     cx::Cx,
     field::{At, Field},
-    words::{shorten, suggest},
+    words::{as_list, shorten, suggest},
 };
 
 const FIELD: &str = "$hale::field";
@@ -200,7 +200,7 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
         let Kind::Seq(nodes) = &self.node.kind else {
             let mut error = self.wrong("a list");
             if let Kind::Scalar { text, .. } = &self.node.kind {
-                error.help = Some(format!("a list of one is written [\"{}\"]", shorten(text)));
+                error.help = Some(as_list(text));
             }
             return Err(error);
         };
@@ -208,7 +208,13 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.map(None, visitor)
+        let is_list = matches!(self.node.kind, Kind::Seq(_));
+        self.map(None, visitor).map_err(|mut error| {
+            if is_list {
+                error.help.get_or_insert_with(|| "a map is written {NAME: value}".to_owned());
+            }
+            error
+        })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(

@@ -1,5 +1,18 @@
 //! Words for messages.
 
+/// How the text would be written as a list. A command line has several words; what a shell is for stays one.
+pub(in crate::file) fn as_list(text: &str) -> String {
+    let short = shorten(text);
+    let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+    if words.len() < 2 || short != text {
+        return format!("a list of one is written [\"{short}\"]");
+    }
+    if text.contains(|it| "|&;<>`\\\"'*?~".contains(it)) {
+        return format!("a list of one is written [{text:?}], a command of a shell [sh, -c, {text:?}]");
+    }
+    format!("a list of its words is written [{}], a list of one [{text:?}]", words.join(", "))
+}
+
 /// Cuts text to what fits on a line of a message.
 pub(in crate::file) fn shorten(text: &str) -> String {
     let line = text.lines().next().unwrap_or("");

@@ -18,11 +18,12 @@ pub(super) fn import(source: &Source) -> Result<Vec<Draft>, Failure> {
     for raw in source.text.split_inclusive('\n') {
         let start = at;
         at += raw.len();
-        let line = raw.trim();
-        if line.is_empty() || line.starts_with('#') {
+        let line = raw.trim_end();
+        if line.is_empty() || line.trim_start().starts_with('#') {
             continue;
         }
-        let Some((name, command)) = line.split_once(':').filter(|(_, command)| !command.trim().is_empty())
+        let Some((name, command)) =
+            line.split_once(':').filter(|(name, it)| is_name(name) && !it.trim().is_empty())
         else {
             source.note(start, format!("`{line}` is no line of a Procfile: left out"));
             continue;
@@ -31,9 +32,14 @@ pub(super) fn import(source: &Source) -> Result<Vec<Draft>, Failure> {
             source.note(start, "release: runs once before a release: not carried over");
             continue;
         }
-        drafts.push(draft(name.trim(), command.trim()));
+        drafts.push(draft(name, command.trim()));
     }
     if drafts.is_empty() { Err(source.wrong(0, "no line `name: command` in it")) } else { Ok(drafts) }
+}
+
+/// What may stand before the colon. A file of another kind is mostly not that: its lines are indented, quoted or lists.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|it| it.is_ascii_alphanumeric() || it == '_' || it == '-')
 }
 
 /// `$PORT` is put in by hale; anything else that a shell does is left to a shell.
