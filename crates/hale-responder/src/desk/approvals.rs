@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecideError {
     /// There is no such run among those that are not final.
-    #[error("no such run waits for a decision")]
+    #[error("no such run waits for a decision, or not any more; `hale runs ID` tells how it stands")]
     Unknown,
     /// It does not wait for a person, or not any more.
     #[error("the run is {} and does not wait for a decision", .0.as_str())]

@@ -26,11 +26,15 @@ impl Desk {
         let at = Moment::from(now);
         let responder = Arc::clone(&self.responder);
         let Some(from) = responder.sources.iter().find(|it| it.name == source) else {
-            return (Taken::Invalid, self.unreadable(source, "no source has this name".to_owned()));
+            let why = "no source has this name".to_owned();
+            return (Taken::Invalid(why.clone()), self.unreadable(source, why));
         };
         let alert = match raw.accept(from, at.wall, new_id) {
             Ok(alert) => alert,
-            Err(invalid) => return (Taken::Invalid, self.unreadable(source, invalid.to_string())),
+            Err(invalid) => {
+                let why = invalid.to_string();
+                return (Taken::Invalid(why.clone()), self.unreadable(source, why));
+            }
         };
         let mut out =
             vec![Effect::Note(Note::Received { cluster: alert.cluster.clone(), severity: alert.severity })];

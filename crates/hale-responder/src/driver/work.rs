@@ -249,8 +249,8 @@ impl Work {
                 Taken::Yes
             }
             What::Unreadable(detail) => {
-                round.effects.extend(self.desk.unreadable(&heard.source, detail));
-                Taken::Invalid
+                round.effects.extend(self.desk.unreadable(&heard.source, detail.clone()));
+                Taken::Invalid(detail)
             }
             What::Nothing => Taken::Yes,
         };

@@ -142,14 +142,14 @@ pub enum What {
 }
 
 /// What became of something heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// It is durable, or needs not be.
     Yes,
     /// The queue is full (R5, `reject`): to be sent again later.
     Full,
-    /// It is no alert.
-    Invalid,
+    /// It is no alert, and why not.
+    Invalid(String),
 }
 
 /// Why a connection failed (R3).

@@ -35,7 +35,7 @@ fn answering(mut running: Running, taken: Taken) -> tokio::sync::mpsc::Receiver<
     tokio::spawn(async move {
         while let Some(Message::Heard(heard)) = running.messages.recv().await {
             if let Some(answer) = heard.answer {
-                answer.send(taken).unwrap();
+                answer.send(taken.clone()).unwrap();
             }
             if sender.send(heard.what).await.is_err() {
                 break;
@@ -99,7 +99,7 @@ async fn a_full_queue_is_told_with_when_to_come_again_and_nonsense_is_refused() 
     assert!(answer.to_lowercase().contains("retry-after: 30"), "{answer}");
 
     let (running, address) = listening(webhook(None, None)).await;
-    let mut heard = answering(running, Taken::Invalid);
+    let mut heard = answering(running, Taken::Invalid("no such severity".to_owned()));
     assert_eq!(send_raw(address, &request(JSON, &alert())).await.0, 400);
     assert!(matches!(heard.recv().await, Some(What::Alert(_))));
     for body in ["", "{", "[]x", "7", "{}"] {

@@ -78,7 +78,7 @@ fn an_alert_leads_to_a_run_only_if_all_is_as_the_rule_says(
     assert_eq!(reason_of(&effects).map(|it| it.0), expected, "{effects:?}");
     assert_eq!(bench.runs.len(), usize::from(expected.is_none()));
     let invalid = expected == Some(FilterReason::Invalid);
-    assert_eq!(taken, if invalid { Taken::Invalid } else { Taken::Yes });
+    assert_eq!(matches!(taken, Taken::Invalid(_)), invalid, "{taken:?}");
     // Everything but nonsense is on record.
     assert_eq!(bench.alerts.len(), usize::from(!invalid));
 }
@@ -110,7 +110,7 @@ fn the_first_rule_that_matches_takes_it() {
 fn a_name_that_no_source_has_and_what_cannot_be_read_are_counted() {
     let mut bench = Bench::with(ResponderLimits::default());
     let (taken, effects) = bench.hear_raw("c77", raw("act", "a"));
-    assert_eq!(taken, Taken::Invalid);
+    assert_eq!(taken, Taken::Invalid("no source has this name".to_owned()));
     assert_eq!(reason_of(&effects).map(|it| it.0), Some(FilterReason::Invalid));
     let effects = bench.desk.unreadable("c00", "no JSON".to_owned());
     assert_eq!(reason_of(&effects), Some((FilterReason::Invalid, "no JSON")));

@@ -39,6 +39,8 @@ pub(super) fn is_group(value: &Value) -> bool {
 pub(super) fn read(group: &Value) -> Result<Vec<What>, String> {
     match plain::text(group, &["version"]) {
         None | Some("4") => {}
+        // Grafana sends the same, under a number of its own.
+        Some("1") if group.get("orgId").is_some() => {}
         Some(other) => return Err(format!("version {other} of Alertmanager's webhook; 4 is read")),
     }
     let alerts = group.get("alerts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -174,6 +176,8 @@ mod tests {
     #[test]
     fn another_version_and_an_alert_without_a_name_are_refused() {
         assert!(read(&json!({"version": "3", "alerts": []})).is_err());
+        assert!(read(&json!({"version": "1", "alerts": []})).is_err());
+        assert!(read(&json!({"version": "1", "orgId": 1, "alerts": []})).is_ok(), "Grafana's");
         let heard = read(&group(json!([{"status": "firing", "labels": {}}]))).unwrap();
         assert!(matches!(heard.as_slice(), [What::Unreadable(_)]));
     }

@@ -124,12 +124,15 @@ impl Receiver {
         for what in heard {
             answers.push(self.voice.ask(what).await);
         }
-        let (mut full, mut invalid) = (0, 0);
+        let (mut full, mut invalid, mut first) = (0, 0, None);
         for answer in answers {
             match answer.await {
                 Ok(Taken::Yes) => {}
                 Ok(Taken::Full) => full += 1,
-                Ok(Taken::Invalid) => invalid += 1,
+                Ok(Taken::Invalid(why)) => {
+                    invalid += 1;
+                    first.get_or_insert(why);
+                }
                 Err(_) => {
                     return Err((StatusCode::SERVICE_UNAVAILABLE, "the responder is ending".to_owned()));
                 }
@@ -138,7 +141,8 @@ impl Receiver {
         match (full, invalid) {
             (0, 0) => Ok(count),
             (0, invalid) => {
-                Err((StatusCode::BAD_REQUEST, format!("{invalid} of {count} are no valid alerts")))
+                let why = first.map(|it| format!(": {it}")).unwrap_or_default();
+                Err((StatusCode::BAD_REQUEST, format!("{invalid} of {count} are no valid alerts{why}")))
             }
             (full, _) => {
                 Err((StatusCode::TOO_MANY_REQUESTS, format!("the queue is full: {full} of {count} refused")))
