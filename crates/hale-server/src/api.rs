@@ -109,7 +109,12 @@ pub(crate) fn finished<S: Clone + Send + Sync + 'static>(router: Router<S>, loop
 }
 
 async fn unknown_route(request: Request) -> Refusal {
-    Refusal::new(Code::NotFound, format!("there is nothing at {}", request.uri().path()))
+    let path = request.uri().path();
+    let hint = match path.starts_with("/api/v1/") {
+        true => "; another release may have it, and a `hale responder` by itself answers `hale runs` alone",
+        false => "",
+    };
+    Refusal::new(Code::NotFound, format!("there is nothing at {path}{hint}"))
 }
 
 async fn unknown_method(request: Request) -> Refusal {

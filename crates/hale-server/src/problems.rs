@@ -67,7 +67,20 @@ impl Refusal {
     }
 
     pub(crate) fn not_found(kind: &str, name: &str) -> Self {
-        Self::new(Code::NotFound, format!("there is no {kind} {name:?}; `hale status` lists what there is"))
+        Self::new(Code::NotFound, format!("there is no {kind} {name:?}; {}", where_to_look(kind)))
+    }
+}
+
+/// The command that lists what there is of a kind.
+pub(crate) fn where_to_look(kind: &str) -> &'static str {
+    match kind {
+        "node" => "`hale get nodes` lists what there is",
+        "token" => "`hale token list` lists what there is",
+        "service" => "`hale get services` lists what there is",
+        "stack" => "`hale get stacks` lists what there is",
+        "deployment object" => "`hale get deployments` lists what there is",
+        "agent" => "`hale get agents` lists those that have registered",
+        _ => "`hale status` lists what there is",
     }
 }
 

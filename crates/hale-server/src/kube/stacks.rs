@@ -89,7 +89,10 @@ impl Kube {
                     if old.labels == request.labels {
                         return Ok((Write::default(), false));
                     }
-                    let detail = format!("there is a stack {:?} with other labels: change it", request.name);
+                    let detail = format!(
+                        "there is a stack {:?} with other labels; `hale stack label` changes them",
+                        request.name
+                    );
                     return Err(Refusal::new(Code::Conflict, detail));
                 }
                 if kube.stacks.len() >= MOST_STACKS {

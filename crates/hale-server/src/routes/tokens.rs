@@ -132,7 +132,7 @@ fn check(asked: &TokenRequest) -> Answer<()> {
         return bad("a description is one line of at most 200 bytes");
     }
     match (asked.role, &asked.node) {
-        (Role::Agent, None) => bad("a token for an agent is for one node: say which"),
+        (Role::Agent, None) => bad("a token for an agent is for one node or cluster: say which, by `--node`"),
         (Role::Agent | Role::Gateway, Some(node)) if !is_node_name(node) => {
             bad("the name of a node is a DNS name in lower case: a-z, 0-9 and -, with dots between")
         }

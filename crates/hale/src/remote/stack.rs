@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hale_api::kube::{DeploymentObject, DeploymentObjectRequest, Stack, StackPatch, StackRequest};
+use hale_api::{
+    ClientError,
+    kube::{DeploymentObject, DeploymentObjectRequest, Stack, StackPatch, StackRequest},
+};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -73,10 +76,13 @@ async fn show(args: &StackGetArgs) -> Result<(), Failure> {
 }
 
 async fn push(args: &StackPushArgs) -> Result<(), Failure> {
-    let yaml = manifests(&args.files)?;
+    let Manifests { text: yaml, starts } = manifests(&args.files)?;
     let client = client(&args.server)?;
     let request = DeploymentObjectRequest { yaml, deletion_marker: args.delete };
-    let object = client.create_deployment_object(&args.name, &request).await?;
+    let object = client
+        .create_deployment_object(&args.name, &request)
+        .await
+        .map_err(|error| in_files(error, &starts))?;
     let Some(wanted) = args.wait else {
         return output::write_value(&object, args.output.output, |out| {
             object_table(std::slice::from_ref(&object)).write(out)
@@ -87,9 +93,16 @@ async fn push(args: &StackPushArgs) -> Result<(), Failure> {
     watched.wait(&client, wanted, args.timeout, args.output.output).await
 }
 
+/// Files as one text.
+struct Manifests {
+    text: String,
+    /// The line of the text with which each file begins, from 1, and the file.
+    starts: Vec<(usize, PathBuf)>,
+}
+
 /// All files as one text of several documents.
-fn manifests(files: &[PathBuf]) -> Result<String, Failure> {
-    let mut all = String::new();
+fn manifests(files: &[PathBuf]) -> Result<Manifests, Failure> {
+    let (mut all, mut starts) = (String::new(), Vec::new());
     for file in files {
         let text = read(file).map_err(|error| {
             Failure::InvalidFile(format!("error: {} can't be read: {error}", file.display()))
@@ -100,9 +113,32 @@ fn manifests(files: &[PathBuf]) -> Result<String, Failure> {
             }
             all.push_str("---\n");
         }
+        starts.push((all.lines().count() + 1, file.clone()));
         all.push_str(&text);
     }
-    Ok(all)
+    Ok(Manifests { text: all, starts })
+}
+
+/// The server knows one text; people have files.
+fn in_files(mut error: ClientError, starts: &[(usize, PathBuf)]) -> ClientError {
+    if let ClientError::Invalid(problem) = &mut error {
+        for mistake in &mut problem.errors {
+            if let Some(place) = in_file(&mistake.place, starts) {
+                mistake.place = place;
+            }
+        }
+    }
+    error
+}
+
+/// `manifests:7:3` as the file, line and column that it is.
+fn in_file(place: &str, starts: &[(usize, PathBuf)]) -> Option<String> {
+    let rest = place.strip_prefix("manifests:")?;
+    let (line, column) = rest.split_once(':').map_or((rest, None), |(line, column)| (line, Some(column)));
+    let line: usize = line.parse().ok()?;
+    let (start, file) = starts.iter().rev().find(|(start, _)| *start <= line)?;
+    let column = column.map(|it| format!(":{it}")).unwrap_or_default();
+    Some(format!("{}:{}{column}", file.display(), line - start + 1))
 }
 
 fn read(file: &Path) -> io::Result<String> {
@@ -165,8 +201,13 @@ mod tests {
         let (a, b) = (dir.path().join("a.yaml"), dir.path().join("b.yaml"));
         fs::write(&a, "kind: A").unwrap();
         fs::write(&b, "kind: B\n").unwrap();
-        assert_eq!(manifests(&[a, b]).unwrap(), "kind: A\n---\nkind: B\n");
-        let missing = manifests(&[dir.path().join("c.yaml")]).unwrap_err();
+        let all = manifests(&[a.clone(), b.clone()]).unwrap();
+        assert_eq!(all.text, "kind: A\n---\nkind: B\n");
+        let place = |of: &str| in_file(of, &all.starts);
+        assert_eq!(place("manifests:1:2"), Some(format!("{}:1:2", a.display())));
+        assert_eq!(place("manifests:3"), Some(format!("{}:1", b.display())));
+        assert_eq!(place("elsewhere:3"), None);
+        let missing = manifests(&[dir.path().join("c.yaml")]).err().unwrap();
         assert!(matches!(missing, Failure::InvalidFile(text) if text.contains("c.yaml")));
     }
 }
