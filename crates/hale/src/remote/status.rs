@@ -199,9 +199,12 @@ fn table(overview: &Overview, out: &mut dyn Write) -> io::Result<()> {
         return writeln!(out, "{}: nothing is declared", overview.status.style(of_status(overview.status)));
     }
     if !overview.workloads.is_empty() {
-        let mut table = Table::new(&["WORKLOAD", "STATUS", "READY", "PHASE", "RESTARTS", "PID", "UP", "WHY"]);
+        // Of one node alone there is nothing to tell apart.
+        let nodes = overview.nodes.len() > 1;
+        let head = ["WORKLOAD", "STATUS", "READY", "PHASE", "RESTARTS", "PID", "UP", "NODE", "WHY"];
+        let mut table = Table::new(&head.into_iter().filter(|it| nodes || *it != "NODE").collect::<Vec<_>>());
         for workload in &overview.workloads {
-            workload_rows(&mut table, workload, now);
+            workload_rows(&mut table, workload, nodes, now);
         }
         table.write(out)?;
     }
@@ -219,23 +222,17 @@ fn table(overview: &Overview, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn workload_rows(table: &mut Table, workload: &WorkloadStatus, now: Timestamp) {
+fn workload_rows(table: &mut Table, workload: &WorkloadStatus, nodes: bool, now: Timestamp) {
     let ready = format!("{}/{}", workload.ready, workload.desired);
     let note = workload.note.as_deref().or(workload.address.as_deref()).unwrap_or_default();
-    table.row([
-        workload.name.as_str().into(),
-        status(workload.status),
-        ready.into(),
-        Cell::default(),
-        Cell::default(),
-        Cell::default(),
-        Cell::default(),
-        dim(note),
-    ]);
+    let mut cells = vec![workload.name.as_str().into(), status(workload.status), ready.into()];
+    cells.resize_with(if nodes { 8 } else { 7 }, Cell::default);
+    cells.push(dim(note));
+    table.cells(cells);
     for it in &workload.replicas {
         let ready = if it.ready { "yes" } else { "no" };
         let up = it.uptime_seconds.map(describe::seconds).unwrap_or_default();
-        table.row([
+        let mut cells = vec![
             format!("  {}", it.name).into(),
             status(it.status),
             ready.into(),
@@ -243,8 +240,12 @@ fn workload_rows(table: &mut Table, workload: &WorkloadStatus, now: Timestamp) {
             it.restarts.to_string().into(),
             it.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
             up.into(),
-            replica_why(it, now),
-        ]);
+        ];
+        if nodes {
+            cells.push(dim(it.node.as_str()));
+        }
+        cells.push(replica_why(it, now));
+        table.cells(cells);
     }
 }
 
@@ -298,6 +299,9 @@ fn target_why(it: &TargetStatus) -> Cell {
     let mut parts = Vec::new();
     if it.paused {
         parts.push("paused".to_owned());
+    }
+    if let Some(members) = it.members {
+        parts.push(format!("a list of {members}"));
     }
     if it.prober_errors > 0 {
         parts.push(format!("could not be asked ×{}", it.prober_errors));

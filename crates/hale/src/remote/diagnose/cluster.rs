@@ -126,7 +126,7 @@ pub(super) fn missing(parts: &[Collected], out: &mut dyn Write) -> io::Result<()
         parts.iter().filter(|it| it.state == CollectedState::Empty).map(|it| it.part.as_str()).collect();
     let failed: Vec<&Collected> = parts.iter().filter(|it| it.state == CollectedState::Error).collect();
     if !empty.is_empty() {
-        let mut table = Table::new(&["EMPTY"]);
+        let mut table = Table::new(&["NOTHING OF"]);
         table.row([dim(empty.join(", "))]);
         writeln!(out)?;
         table.write(out)?;
@@ -175,7 +175,7 @@ mod tests {
             "LOG web-1/app (previous)",
             "  about to crash",
             "",
-            "EMPTY",
+            "NOTHING OF",
             "logs web-1/app",
             "",
             "NOT COLLECTED",
