@@ -67,7 +67,7 @@ impl Transport {
             Self::Local(_) => "is hale running with this data directory?",
             Self::Tcp { tls: None, .. } => "is hale running there?",
             Self::Tcp { .. } => {
-                "is hale running there, with a certificate that --ca-file or the system trusts?"
+                "is hale running there, with TLS and a certificate that --ca-file or the system trusts?"
             }
         };
         ClientError::Unreachable(format!("nothing answers at {}: {why}; {hint}", self.name()))

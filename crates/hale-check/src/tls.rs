@@ -287,7 +287,14 @@ pub(crate) fn lost(error: &io::Error, place: &Place) -> Fault {
 /// The peer does not speak TLS as it should, or does not want to, or is not whom we trust.
 pub(crate) fn refused(error: &rustls::Error, place: &Place, shaking_hands: bool) -> Fault {
     let what = if shaking_hands { "TLS handshake" } else { "TLS" };
-    Fault::new(reason(error), format!("{what} with {place} failed: {error}"))
+    let why = match error {
+        // It was answered, in another protocol: mostly plain HTTP.
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            "what answers does not speak TLS".to_owned()
+        }
+        error => error.to_string(),
+    };
+    Fault::new(reason(error), format!("{what} with {place} failed: {why}"))
 }
 
 /// The peer went before the handshake was over.

@@ -54,6 +54,14 @@ fn many_checks_are_summed_up_and_one_that_fails_decides_the_exit_status() {
 }
 
 #[test]
+fn what_speaks_no_tls_is_named_so() {
+    let address = good_for(1);
+    let done = run(hale().args(["probe", &format!("https://{address}/")]));
+    assert_eq!(done.code, 1);
+    assert!(done.out.contains("what answers does not speak TLS"), "{}", done.out);
+}
+
+#[test]
 fn an_interrupt_ends_the_run_with_its_summary() {
     let url = format!("http://{}/", good_for(usize::MAX));
     let program = assert_cmd::cargo::cargo_bin("hale");
