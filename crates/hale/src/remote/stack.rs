@@ -136,9 +136,10 @@ fn in_file(place: &str, starts: &[(usize, PathBuf)]) -> Option<String> {
     let rest = place.strip_prefix("manifests:")?;
     let (line, column) = rest.split_once(':').map_or((rest, None), |(line, column)| (line, Some(column)));
     let line: usize = line.parse().ok()?;
-    let (start, file) = starts.iter().rev().find(|(start, _)| *start <= line)?;
+    // The `---` between two files is the beginning of the second.
+    let (start, file) = starts.iter().rev().find(|(start, _)| *start <= line + 1)?;
     let column = column.map(|it| format!(":{it}")).unwrap_or_default();
-    Some(format!("{}:{}{column}", file.display(), line - start + 1))
+    Some(format!("{}:{}{column}", file.display(), (line + 1 - start).max(1)))
 }
 
 fn read(file: &Path) -> io::Result<String> {
@@ -206,6 +207,7 @@ mod tests {
         let place = |of: &str| in_file(of, &all.starts);
         assert_eq!(place("manifests:1:2"), Some(format!("{}:1:2", a.display())));
         assert_eq!(place("manifests:3"), Some(format!("{}:1", b.display())));
+        assert_eq!(place("manifests:2"), Some(format!("{}:1", b.display())));
         assert_eq!(place("elsewhere:3"), None);
         let missing = manifests(&[dir.path().join("c.yaml")]).err().unwrap();
         assert!(matches!(missing, Failure::InvalidFile(text) if text.contains("c.yaml")));
