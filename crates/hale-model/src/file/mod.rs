@@ -309,13 +309,7 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
         return;
     }
     let Some(kind) = node.get("kind") else {
-        cx.note(Problem::new(node.span, Code::MissingField, "kind: missing").help(
-            if node.get("services").is_some() {
-                "for a compose file: `hale import compose FILE` makes workload files of it"
-            } else {
-                "add kind: Workload, kind: Target or kind: Responder at the top of the document"
-            },
-        ));
+        cx.note(no_kind(node));
         return;
     };
     let word = match &kind.kind {
@@ -349,21 +343,30 @@ fn read_document(node: &Node, cx: &Cx<'_>, file: usize, all: &mut Gathered) {
                     .push((file, responder::responder(raw, node.span, digest::of(node, cx.dir), cx)));
             }
         }
-        other => {
-            let found = de::shorten(other);
-            let message = match suggest(other, ["Workload", "Target", "Responder"]) {
-                Some(meant) => format!("kind: there is no {found}, did you mean {meant}?"),
-                None => format!("kind: expected Workload, Target or Responder, found `{found}`"),
-            };
-            let problem = Problem::new(kind.span, Code::UnknownKind, message).label("unknown kind");
-            let manifest = node.get("apiVersion").is_some() && node.get("metadata").is_some();
-            cx.note(if manifest {
-                problem.help(
-                    "for a Kubernetes manifest: `hale import kubernetes FILE` makes workload files of it",
-                )
-            } else {
-                problem
-            });
-        }
+        other => cx.note(unknown_kind(node, kind, other)),
     }
+}
+
+/// It says nothing of what it is. What other tools read is shown the way.
+fn no_kind(node: &Node) -> Problem {
+    let problem = Problem::new(node.span, Code::MissingField, "kind: missing");
+    if node.get("services").is_some() {
+        problem.help("for a compose file: `hale import compose FILE` makes workload files of it")
+    } else {
+        problem.help("add kind: Workload, kind: Target or kind: Responder at the top of the document")
+    }
+}
+
+/// It is something else, or misspelt.
+fn unknown_kind(node: &Node, kind: &Node, word: &str) -> Problem {
+    let message = match suggest(word, ["Workload", "Target", "Responder"]) {
+        Some(meant) => format!("kind: there is no {}, did you mean {meant}?", de::shorten(word)),
+        None => format!("kind: expected Workload, Target or Responder, found `{}`", de::shorten(word)),
+    };
+    let problem = Problem::new(kind.span, Code::UnknownKind, message).label("unknown kind");
+    if node.get("apiVersion").is_some() && node.get("metadata").is_some() {
+        return problem
+            .help("for a Kubernetes manifest: `hale import kubernetes FILE` makes workload files of it");
+    }
+    problem
 }
