@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     sync::Arc,
@@ -30,8 +31,13 @@ struct Node {
 
 impl Node {
     async fn new(options: ProcessOptions) -> Self {
+        Self::with(options, true).await
+    }
+
+    async fn with(options: ProcessOptions, cgroups: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut launching = LaunchOptions::new(dir.path(), true);
+        launching.keeper.cgroups = cgroups;
         launching.command = vec![env!("CARGO_BIN_EXE_hale-test-keeper").into()];
         let launched = launch(launching).unwrap();
         let keeper = launched.pid();
@@ -112,6 +118,24 @@ async fn wait_for(what: &str, look: impl Fn() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_limit_that_nothing_keeps_is_told_at_the_first_start() {
+    let mut node = Node::with(ProcessOptions::default(), false).await;
+    let mut workload = script("sleep 1000");
+    workload.resources.memory = Some(1 << 26);
+    let workload = Arc::new(workload);
+    for incarnation in [1, 2] {
+        let id = InstanceId { incarnation: Incarnation(incarnation), ..id("web-0") };
+        let launch = Launch { id, workload: Arc::clone(&workload), ports: BTreeMap::new(), stop_at: None };
+        node.runtime.start(launch).await.unwrap();
+    }
+    let RuntimeEvent::Warning { id, code, detail } = node.event().await else { panic!("no warning") };
+    assert_eq!((id.incarnation, code), (Incarnation(1), "limit_not_kept"));
+    assert!(detail.contains("no memory limit"), "{detail}");
+    assert!(node.events.try_recv().is_err(), "once");
+    node.end().await;
 }
 
 #[tokio::test]

@@ -436,7 +436,13 @@ fn workload(
     }
 }
 
-fn remove(snapshot: &Snapshot, kind: Kind, name: &str, write: &mut Write) -> Result<(), DesiredError> {
+/// Adds what taking one away changes.
+pub(super) fn remove(
+    snapshot: &Snapshot,
+    kind: Kind,
+    name: &str,
+    write: &mut Write,
+) -> Result<(), DesiredError> {
     if snapshot.revision_of(&Key::new(kind, name)).is_none() {
         let kind = if kind == Kind::Workload { "workload" } else { "target" };
         return Err(DesiredError::NotFound { kind, name: name.to_owned() });

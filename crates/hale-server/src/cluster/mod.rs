@@ -24,6 +24,7 @@ mod scaling;
 pub mod seen;
 mod session;
 pub mod snapshot;
+mod stale;
 mod status;
 mod whereabouts;
 

@@ -120,6 +120,8 @@ pub struct ProcessRuntime {
     table: Arc<Table>,
     meter: Meter,
     events: Mutex<Option<mpsc::Receiver<RuntimeEvent>>>,
+    /// Weak: that the keeper is gone shows by the end of the events.
+    tell: mpsc::WeakSender<RuntimeEvent>,
 }
 
 impl ProcessRuntime {
@@ -131,8 +133,10 @@ impl ProcessRuntime {
         let (tell, events) = mpsc::channel(EVENTS);
         let table = Arc::new(Table::default());
         let dir = keeper.dir().to_owned();
+        let weak = tell.downgrade();
         let client = Client::connect(keeper, Arc::clone(&table), tell).await?;
         Ok(Self {
+            tell: weak,
             options: Arc::new(options),
             dir,
             client,
@@ -244,6 +248,14 @@ impl ProcessRuntime {
         started
     }
 
+    /// Tells that limits are not kept. Where events wait in heaps it is only logged.
+    fn warn(&self, id: &InstanceId, detail: String) {
+        let event = RuntimeEvent::Warning { id: id.clone(), code: "limit_not_kept", detail };
+        if let Some(tell) = self.tell.upgrade() {
+            let _ = tell.try_send(event);
+        }
+    }
+
     async fn start_entered(
         &self,
         id: &InstanceId,
@@ -251,6 +263,7 @@ impl ProcessRuntime {
         options: Arc<ProcessOptions>,
     ) -> Result<Started, SpawnError> {
         let process = process_of(&launch.workload)?;
+        let limited = launch.workload.resources.memory.is_some() || launch.workload.resources.cpu.is_some();
         // A way to another thread and back costs more than a few looks along PATH; whole files are another matter.
         let prepared = if process.env_from.is_empty() && process.user.is_none() && process.group.is_none() {
             prepare::prepare(&launch, &options)
@@ -266,6 +279,10 @@ impl ProcessRuntime {
         let running = self.client.start(prepared.start).await?;
         for warning in &running.warnings {
             tracing::warn!(replica = %id.replica, "{warning}");
+        }
+        // Once a placement: every start of it says the same.
+        if limited && id.incarnation.0 == 1 && !running.warnings.is_empty() {
+            self.warn(id, format!("{}: it runs without", running.warnings.join("; ")));
         }
         let pid = running.pid;
         if let Some(live) = self.table.lock().get_mut(id) {

@@ -143,7 +143,7 @@ impl Node {
         let cluster = Cluster::start(store.clone(), tokens.clone(), Arc::clone(&registry), options)
             .await
             .map_err(Failure::failed)?;
-        files.declare_known(&cluster).await?;
+        files.forget_stale(&cluster).await?;
         let traffic = Arc::new(traffic::Traffic::open(
             Arc::clone(&registry),
             &hale_gateway::Metrics::register(&mut metrics),
