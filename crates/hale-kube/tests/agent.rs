@@ -213,6 +213,29 @@ async fn a_kind_that_is_forbidden_is_unknown_with_the_reason_and_the_rest_works(
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_what_it_allowed_is_asked_again_before_it_is_believed() {
+    let (cluster, server) = (FakeCluster::start().await, Server::start().await);
+    cluster.put_recorded(&situation("healthy"));
+    server.mode("observe");
+    server.give("s1", "web", &manifest_of("healthy"));
+    let _agent = agent(&cluster, &server, options()).await;
+    server.status("web", "healthy").await;
+    // As one does that has just started.
+    let pods = "GET /api/v1/pods?watch";
+    let before = cluster.requests(pods);
+    cluster.fault("/pods?watch", Some(Fault::Forbidden));
+    cluster.cut_watches();
+    until("refused", || (cluster.requests(pods) > before).then_some(())).await;
+    cluster.fault("/pods?watch", None);
+    until("asked again", || (cluster.requests(pods) > before + 1).then_some(())).await;
+    let told = server.lock().entries["web"].clone();
+    assert!(told.iter().all(|it| it["status"] != "unknown"), "{told:?}");
+    cluster.fault("/pods?watch", Some(Fault::Forbidden));
+    cluster.cut_watches();
+    server.status("web", "unknown").await;
+}
+
+#[tokio::test]
 async fn cron_jobs_of_a_cluster_before_1_21_are_watched_in_the_version_that_it_has() {
     let (cluster, server) = (FakeCluster::start().await, Server::start().await);
     cluster.fault("/batch/v1/cronjobs", Some(Fault::NotServed));

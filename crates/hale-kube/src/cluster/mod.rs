@@ -38,7 +38,10 @@ pub const FIELD_MANAGER: &str = "hale";
 /// Why the cluster's API did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
-    /// 401, 403: it may not be asked that.
+    /// 401: it does not know who asks. A token that has run out is followed by a new one.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// 403: it may not be asked that.
     #[error("{0}")]
     Forbidden(String),
     /// 404: there is no such object, or no such kind.
@@ -152,7 +155,7 @@ impl Cluster {
         within: Duration,
     ) -> Result<Response<Body>, ClusterError> {
         if let Some(token) = &self.token {
-            let token = token.header().await.map_err(ClusterError::Forbidden)?;
+            let token = token.header().await.map_err(ClusterError::Unauthorized)?;
             request.headers_mut().insert(header::AUTHORIZATION, token);
         }
         let what = format!("{} {}", request.method(), request.uri().path());
@@ -248,7 +251,8 @@ async fn refusal(response: Response<Body>, what: &str, within: Duration) -> Clus
 /// What a status means, in an answer or in the middle of a watch.
 pub(crate) fn of_status(status: StatusCode, message: String, seconds: Option<u64>) -> ClusterError {
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClusterError::Forbidden(message),
+        StatusCode::UNAUTHORIZED => ClusterError::Unauthorized(message),
+        StatusCode::FORBIDDEN => ClusterError::Forbidden(message),
         StatusCode::NOT_FOUND => ClusterError::NotFound(message),
         StatusCode::GONE => ClusterError::Gone(message),
         StatusCode::CONFLICT => ClusterError::Conflict(message),

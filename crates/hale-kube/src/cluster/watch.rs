@@ -74,6 +74,10 @@ const LONGEST: usize = 16 << 20;
 /// What is not allowed may be one day.
 const FORBIDDEN_AGAIN: Duration = Duration::from_secs(60);
 
+/// A server that has just started refuses everything until it has read who may do what: what was allowed before is asked
+/// for again, so often and after so long, until that is believed.
+const BELIEVED: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
 /// The longest that the server's own word for a wait is followed.
 const LONGEST_BUSY: Duration = Duration::from_secs(120);
 
@@ -134,6 +138,7 @@ pub async fn watch(cluster: Cluster, what: Watch, tell: mpsc::Sender<(Watch, See
         tell,
         revision: None,
         alive: None,
+        doubts: 0,
         backoff: Backoff::new(),
         chance: Chance::new(seed),
     };
@@ -152,6 +157,8 @@ struct Follower {
     revision: Option<String>,
     /// Since when it follows; none while it does not.
     alive: Option<Instant>,
+    /// How often it may still be refused without being believed.
+    doubts: usize,
     backoff: Backoff,
     chance: Chance,
 }
@@ -185,21 +192,25 @@ impl Follower {
                 self.revision = None;
                 self.wait().min(Duration::from_secs(2))
             }
+            Err(ClusterError::Forbidden(message)) if self.doubts > 0 => {
+                self.doubts -= 1;
+                tracing::debug!(
+                    kind = self.what.kind.as_str(),
+                    message,
+                    "refused what was allowed; asking again"
+                );
+                BELIEVED[BELIEVED.len() - 1 - self.doubts]
+            }
             Err(ClusterError::NotFound(_)) if self.in_another_version() => return Ok(()),
             Err(error) => {
-                let wait = match &error {
-                    ClusterError::Forbidden(_) | ClusterError::NotFound(_) => {
-                        FORBIDDEN_AGAIN.mul_f64(0.75 + self.chance.draw() / 2.0)
-                    }
-                    ClusterError::Busy { after, .. } => {
-                        after.unwrap_or_default().min(LONGEST_BUSY).max(self.wait())
-                    }
-                    _ => self.wait(),
-                };
+                let wait = self.pause(&error);
                 // What is only busy or away goes on from where it was.
                 let away = matches!(
                     error,
-                    ClusterError::Busy { .. } | ClusterError::Unreachable(_) | ClusterError::Timeout(_)
+                    ClusterError::Busy { .. }
+                        | ClusterError::Unauthorized(_)
+                        | ClusterError::Unreachable(_)
+                        | ClusterError::Timeout(_)
                 );
                 if !away {
                     self.revision = None;
@@ -210,6 +221,17 @@ impl Follower {
         };
         sleep(wait).await;
         Ok(())
+    }
+
+    /// How long to wait after a failure.
+    fn pause(&mut self, error: &ClusterError) -> Duration {
+        match error {
+            ClusterError::Forbidden(_) | ClusterError::NotFound(_) => {
+                FORBIDDEN_AGAIN.mul_f64(0.75 + self.chance.draw() / 2.0)
+            }
+            ClusterError::Busy { after, .. } => after.unwrap_or_default().min(LONGEST_BUSY).max(self.wait()),
+            _ => self.wait(),
+        }
     }
 
     /// Goes on with the version of older clusters, where there is one and it is not asked already; from there back to
@@ -290,6 +312,7 @@ impl Follower {
             Err(error) => return Ok(Err(error)),
         };
         self.alive = Some(Instant::now());
+        self.doubts = BELIEVED.len();
         self.tell(Seen::Alive).await?;
         loop {
             let line = match timeout(SILENCE, lines.next()).await {

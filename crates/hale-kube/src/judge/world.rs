@@ -65,16 +65,17 @@ impl World {
         let version = text(object, &["apiVersion"]).or(api_version);
         let Some(word) = text(object, &["kind"]).or(kind) else { return Added::Nameless };
         let Some(kind) = Kind::of(version, word) else { return Added::Ignored };
-        self.take(kind, object)
-    }
-
-    fn take(&mut self, kind: Kind, object: &Value) -> Added {
-        let Some(meta) = Meta::read(object) else { return Added::Nameless };
         let mut hasher = DefaultHasher::new();
         object.to_string().hash(&mut hasher);
+        self.take(kind, object, hasher.finish())
+    }
+
+    /// `last` decides between versions that nothing else tells apart, in whatever order they come.
+    fn take(&mut self, kind: Kind, object: &Value, last: u64) -> Added {
+        let Some(meta) = Meta::read(object) else { return Added::Nameless };
         let revision =
             text(object, &["metadata", "resourceVersion"]).and_then(|it| it.parse().ok()).unwrap_or(0);
-        let rank = (meta.created, revision, None, hasher.finish());
+        let rank = (meta.created, revision, None, last);
         let place = (meta.namespace.clone(), meta.name.clone());
         match kind {
             Kind::Event => {
@@ -131,7 +132,8 @@ impl World {
                 self.remove(kind, &meta.namespace, &meta.name);
             }
         }
-        self.take(kind, object)
+        // There is no other any more.
+        self.take(kind, object, 0)
     }
 
     /// Whether a node is ready, as it says; none where nothing is known of it.
