@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     wrong.extend(tests.err());
     if args.filter.is_empty() {
         wrong.extend(documentation(&mut tally).err());
-        wrong.extend(docs::run(&docs::Args::check()).err());
+        wrong.extend(docs::run(&docs::Args::check_built()).err());
         wrong.extend(protos::run(&protos::Args::check()).err());
         wrong.extend(deploy::run(&deploy::Args::check()).err());
     }

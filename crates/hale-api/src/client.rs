@@ -13,6 +13,7 @@ use hale_model::status::Overview;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     logs::LogQuery,
     operation::{ActionRequest, Operation, Verb},
     outcomes::{History, HistoryQuery, OutcomeHistory},
+    retry_after,
     tls::{ClientTls, take_apart},
     transport::Transport,
 };
@@ -320,20 +322,25 @@ async fn decode<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, 
 
 async fn refusal(response: Response<Incoming>) -> ClientError {
     let status = response.status();
+    let retry_after = retry_after(response.headers(), Timestamp::now());
     match collect(response).await {
         Ok(body) => match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => problem.into(),
-            Err(_) => foreign(status),
+            Ok(problem) => Problem { retry_after, ..problem }.into(),
+            Err(_) => foreign(status, retry_after),
         },
         Err(error) => error,
     }
 }
 
-/// An error in a form that is not ours: something else than hale answers there.
-fn foreign(status: StatusCode) -> ClientError {
-    ClientError::Protocol(format!(
-        "the answer was {status}, and not in the form hale uses; is it hale that answers there?"
-    ))
+/// An error in a form that is not ours: something else than hale answers there, maybe a proxy that can't reach it.
+fn foreign(status: StatusCode, retry_after: Option<Duration>) -> ClientError {
+    let text =
+        format!("the answer was {status}, and not in the form hale uses; is it hale that answers there?");
+    if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        let problem = Problem::new(Code::Unavailable, text);
+        return ClientError::Refused(Problem { retry_after, status: status.as_u16(), ..problem });
+    }
+    ClientError::Protocol(text)
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Bytes, ClientError> {

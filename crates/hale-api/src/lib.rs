@@ -18,6 +18,7 @@ pub mod outcomes;
 pub mod problem;
 #[rustfmt::skip]
 pub mod proto;
+mod retry_after;
 pub mod runs;
 mod sse;
 mod tls;
@@ -32,6 +33,7 @@ pub use client::{
 pub use hale_model as model;
 pub use hale_model::describe;
 pub use problem::{Code, Problem};
+pub use retry_after::retry_after;
 pub use tls::{ClientTls, channel};
 pub use transport::SocketPath;
 

@@ -1,6 +1,6 @@
 //! Errors over the wire: RFC 9457 problem details with a stable code (S23).
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub struct Problem {
     /// Of a declaration: every mistake, with its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Mistake>,
+    /// How long the server asks to be left alone: its header `Retry-After`, not a part of the body.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
 }
 
 /// One mistake in a declaration.
@@ -50,6 +53,7 @@ impl Problem {
             detail: detail.into(),
             code,
             errors: Vec::new(),
+            retry_after: None,
         }
     }
 }

@@ -171,7 +171,11 @@ fn failure(error: ClientError) -> Failure {
         ClientError::Refused(_) => ErrorClass::Server,
         ClientError::NotFound(_) | ClientError::Invalid(_) | ClientError::Protocol(_) => ErrorClass::Protocol,
     };
-    Failure::new(class, error.to_string())
+    let retry_after = match &error {
+        ClientError::Refused(problem) | ClientError::NotAllowed(problem) => problem.retry_after,
+        _ => None,
+    };
+    Failure { retry_after, ..Failure::new(class, error.to_string()) }
 }
 
 /// What an event means to a responder.

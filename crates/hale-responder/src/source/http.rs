@@ -18,6 +18,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use hale_api::retry_after;
 use hale_model::spec::Remote;
 
 use super::{ErrorClass, connect::Failure, plain};
@@ -279,16 +280,6 @@ pub(crate) fn trust(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Failure
     Ok(Arc::new(config))
 }
 
-/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
-}
-
 /// Whether a header is of this media type, parameters aside.
 pub(crate) fn is_media_type(headers: &HeaderMap, wanted: &str) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
@@ -298,21 +289,6 @@ pub(crate) fn is_media_type(headers: &HeaderMap, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let read = |text: &'static str| {
-            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(text))]);
-            retry_after(&headers, now)
-        };
-        assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        assert_eq!(read("Thu, 01 Jan 2026 00:01:30 GMT"), Some(Duration::from_secs(90)));
-        assert_eq!(read("Thu, 01 Jan 2015 00:01:30 GMT"), Some(Duration::ZERO));
-        for none in ["", "soon", "-1", "Thu, 01 Jan"] {
-            assert_eq!(read(none), None, "{none}");
-        }
-    }
 
     #[test]
     fn a_url_is_taken_apart_with_its_path() {

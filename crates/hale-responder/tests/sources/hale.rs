@@ -6,13 +6,13 @@ use axum::{
     Json, Router,
     body::Body,
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use bytes::Bytes;
 use hale_model::spec::{HaleSource, SourceKind};
-use hale_responder::source::{Context, SourceSettings, What};
+use hale_responder::source::{Context, ErrorClass, SourceSettings, What};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -129,4 +129,23 @@ async fn a_stream_that_only_greets_and_goes_is_waited_for_longer_each_time() {
     }
     assert!(last > 0.1, "{last}");
     running.end().await;
+}
+
+#[tokio::test]
+async fn a_wait_that_hale_or_a_proxy_before_it_asks_for_is_kept_to() {
+    let own = json!({
+        "type": "urn:hale:problem:too_many_requests", "title": "too many requests", "status": 429,
+        "detail": "200 a second", "code": "too_many_requests",
+    });
+    for (status, body) in [(429, own.to_string()), (503, "<h1>no server is available</h1>".to_owned())] {
+        let answer = move || async move {
+            (StatusCode::from_u16(status).unwrap(), [(header::RETRY_AFTER, "1")], body)
+        };
+        let server = Server::start(Router::new().route("/api/v1/events", get(answer))).await;
+        let mut running = Running::start(hale(&server));
+        let (class, error, retry_in) = running.failure().await;
+        assert_eq!(class, ErrorClass::Server, "{error}");
+        assert!((1.0..=1.25).contains(&retry_in), "{retry_in}");
+        running.end().await;
+    }
 }

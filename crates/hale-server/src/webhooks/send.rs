@@ -6,6 +6,7 @@
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use hale_api::retry_after;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -348,7 +349,7 @@ async fn finish(
     response: Response<Incoming>,
 ) -> Result<Answer, SendError> {
     let (head, body) = response.into_parts();
-    let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|it| retry_after(it, Timestamp::now()));
+    let retry_after = retry_after(&head.headers, Timestamp::now());
     let answer = Answer { status: head.status.as_u16(), retry_after };
     // The status says it all. A body that is endless, too slow or broken costs the connection only.
     let read = timeout(Duration::from_secs(1), Limited::new(body, MAX_ANSWER).collect()).await;
@@ -356,16 +357,6 @@ async fn finish(
         kept.0 = Some((endpoint.clone(), connection, Instant::now()));
     }
     Ok(answer)
-}
-
-/// Seconds, or a date (RFC 9110, 10.2.3).
-fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
 }
 
 #[cfg(test)]

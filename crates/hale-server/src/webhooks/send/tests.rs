@@ -127,13 +127,3 @@ fn urls_are_of_http_and_hold_no_password() {
     assert!(!format!("{endpoint:?}").contains("s3cret"));
     assert_eq!(Endpoint::parse("http://[::1]:8080").unwrap().host, "::1");
 }
-
-#[test]
-fn a_wait_is_told_in_seconds_or_as_a_date() {
-    let now: Timestamp = "1994-11-06T08:49:07Z".parse().unwrap();
-    let read = |text: &'static str| retry_after(&HeaderValue::from_static(text), now);
-    assert_eq!(read("120"), Some(Duration::from_secs(120)));
-    assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(30)));
-    assert_eq!(read("Tue, 06 Nov 1990 08:49:37 GMT"), Some(Duration::ZERO));
-    assert_eq!(read("soon"), None);
-}
