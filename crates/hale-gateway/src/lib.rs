@@ -42,4 +42,4 @@ pub use instance::Run;
 pub use manager::{Gateways, Offer, Offers};
 pub use metrics::Metrics;
 pub use options::Options;
-pub use server::{Gateway, GatewayHandle, ServeError};
+pub use server::{Gateway, GatewayHandle, ServeError, listen_hint};

@@ -34,7 +34,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address can't be listened on.
-    #[error("cannot listen on {address} for service {service}: {source}")]
+    #[error("cannot listen on {address} for service {service}: {source}{}", listen_hint(source, *address))]
     Listen {
         /// The address asked for.
         address: SocketAddr,
@@ -43,6 +43,19 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What to try when an address can't be listened on, as the end of a sentence; empty where the error says it all.
+#[must_use]
+pub fn listen_hint(error: &io::Error, address: SocketAddr) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; is something else listening there?",
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; ports below 1024 are root's: take another, or run hale as root"
+        }
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        _ => "",
+    }
 }
 
 /// Takes requests of one service to its ready endpoints.

@@ -407,8 +407,8 @@ async fn serve(
 async fn listen(on: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let failed = |error: std::io::Error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "; `--listen 127.0.0.1:0` picks a free port".to_owned(),
-            _ => traffic::hint(&error, on),
+            std::io::ErrorKind::AddrInUse => "; `--listen 127.0.0.1:0` picks a free port",
+            _ => hale_gateway::listen_hint(&error, on),
         };
         Failure::failed(format!("can't listen on {on}: {error}{hint}"))
     };

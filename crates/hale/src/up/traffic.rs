@@ -1,8 +1,8 @@
 //! The gateways of this process, as the registry offers services, and what the supervisor asks of them before a stop.
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use hale_gateway::{Gateways, Metrics, Offer, Offers, Options, Run};
+use hale_gateway::{Gateways, Metrics, Offer, Offers, Options, Run, listen_hint};
 use hale_model::spec::Workload;
 use hale_server::Registry;
 use hale_supervisor::{
@@ -76,23 +76,11 @@ pub(super) fn can_listen(workloads: &[Arc<Workload>]) -> Result<(), Failure> {
             Failure::failed(format!(
                 "cannot listen on {address} for service {}: {error}{}",
                 service.name,
-                hint(&error, address)
+                listen_hint(&error, address)
             ))
         })?;
     }
     Ok(())
-}
-
-/// What to try when an address can't be listened on.
-pub(super) fn hint(error: &std::io::Error, address: SocketAddr) -> String {
-    match error.kind() {
-        ErrorKind::AddrInUse => "; is something else listening there?".to_owned(),
-        ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "; ports below 1024 are root's: take another, or run hale as root".to_owned()
-        }
-        ErrorKind::AddrNotAvailable => "; no interface of this machine has that address".to_owned(),
-        _ => String::new(),
-    }
 }
 
 /// Listens there for a moment.
