@@ -1,5 +1,7 @@
 //! Errors as answers (S23).
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, to_bytes},
     extract::Request,
@@ -23,33 +25,27 @@ const MAX_BODY: usize = 1 << 20;
 const MOST_MISTAKES: usize = 100;
 
 /// How long a body may take to come.
-const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// A problem on its way out.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) problem: Problem,
-    /// Seconds.
-    retry_after: Option<u64>,
 }
 
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
 impl Refusal {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        let retry_after = (code == Code::Unavailable).then_some(1);
-        Self { problem: Problem::new(code, detail), retry_after }
+        let retry_after = (code == Code::Unavailable).then_some(Duration::from_secs(1));
+        Self { problem: Problem { retry_after, ..Problem::new(code, detail) } }
     }
 
     /// Asked too often; again after so many seconds.
     pub(crate) fn too_often(seconds: u64) -> Self {
-        Self {
-            retry_after: Some(seconds),
-            ..Self::new(
-                Code::TooManyRequests,
-                format!("too many requests with this token; try again in {seconds} s"),
-            )
-        }
+        let detail = format!("too many requests with this token; try again in {seconds} s");
+        let retry_after = Some(Duration::from_secs(seconds));
+        Self { problem: Problem { retry_after, ..Problem::new(Code::TooManyRequests, detail) } }
     }
 
     /// A declaration is wrong: every mistake, with its place.
@@ -94,8 +90,8 @@ impl IntoResponse for Refusal {
         if self.problem.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"hale\""));
         }
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(wait) = self.problem.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
         response
     }
